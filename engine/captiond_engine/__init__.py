@@ -1,0 +1,1 @@
+"""captiond's engine: samples in, transcripts out. Imports nothing else of captiond."""
