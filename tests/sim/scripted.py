@@ -1,0 +1,235 @@
+"""A model, a device, a detector and audio that follow one script of words.
+
+Takes: words with their place in samples. Gives: what Whisper would have said of any window, in no time
+or in a chosen time, with chosen errors. Stands in for ``whisper.model`` behind the same protocols, so
+that streams, scheduler and daemon run for true without MAX. Knows nothing of streams or sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from captiond_engine.errors import DeviceError
+from captiond_engine.speech_model import ModelTraits, WordPiece
+from captiond_engine.types import SAMPLE_RATE_HZ, Decoding, Float32Array, Job, samples_from_ms
+
+FIRST_TOKEN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptWord:
+    """``text`` without leading space, said in [start, end)."""
+
+    text: str
+    start: int
+    end: int
+
+
+Script = Sequence[ScriptWord]
+
+
+def say(text: str, at: int = SAMPLE_RATE_HZ, word: int = samples_from_ms(300)) -> tuple[ScriptWord, ...]:
+    """The words of ``text`` one after another from sample ``at``, each ``word`` samples long."""
+    return tuple(ScriptWord(t, at + i * word, at + (i + 1) * word) for i, t in enumerate(text.split()))
+
+
+def scripted_traits(**changes: object) -> ModelTraits:
+    """Traits of a small English model with fitted windows, which keep scripted tests cheap."""
+    plain: dict[str, object] = {"name": "scripted", "window_partial": "fitted", "window_final": "fitted"}
+    return ModelTraits(**(plain | changes))  # type: ignore[arg-type]
+
+
+class ScriptedTokenizer:
+    """One token a word. Tokens are given out in the order in which words are first seen."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+        self._words: list[str] = []
+
+    def encode(self, text: str) -> list[int]:
+        return [self._id(word) for word in text.split()]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(f" {self._words[token - FIRST_TOKEN]}" for token in tokens)
+
+    def split_words(self, tokens: Sequence[int]) -> list[WordPiece]:
+        return [WordPiece(self.decode([token]), (token,)) for token in tokens]
+
+    def _id(self, word: str) -> int:
+        if word not in self._ids:
+            self._ids[word] = FIRST_TOKEN + len(self._words)
+            self._words.append(word)
+        return self._ids[word]
+
+
+class ScriptedModel:
+    """What is heard in a window of the script, as a pure function of the job.
+
+    ``unstable``: the share of partial passes' last two words that come out wrong, different from pass
+    to pass. ``unstable_finals``: the share of unprompted finals whose first word comes out wrong, so
+    that a final contradicts what was committed. Both are decided by a hash of the job, never by chance.
+    A word is heard when its middle lies in the window; a word of which less is heard at the end of a
+    partial pass gives its first half.
+    """
+
+    def __init__(
+        self,
+        script: Script | Mapping[int, Script],
+        tokenizer: ScriptedTokenizer | None = None,
+        *,
+        unstable: float = 0.0,
+        unstable_finals: float = 0.0,
+        probability: float = 0.9,
+    ) -> None:
+        self.tokenizer = tokenizer or ScriptedTokenizer()
+        self._script = script
+        self._unstable = unstable
+        self._unstable_finals = unstable_finals
+        self._probability = probability
+
+    def decode(self, job: Job) -> Decoding:
+        """The decoding of one job; text tokens that continue the job's forced prefix."""
+        texts = self._heard(job)
+        prefix = job.payload.prompt.prefix
+        tokens = tuple(self.tokenizer.encode(" ".join(texts[len(prefix) :])))
+        logs = (float(np.log(self._probability)),) * len(tokens)
+        return Decoding(
+            tokens=tokens,
+            log_probabilities=logs,
+            sum_log_probability=sum(logs),
+            no_speech_probability=0.01 if texts else 0.95,
+            language="en",
+        )
+
+    def _heard(self, job: Job) -> list[str]:
+        window = job.payload
+        script = self._script.get(job.slot, ()) if isinstance(self._script, Mapping) else self._script
+        texts: list[str] = []
+        for word in script:
+            middle = (word.start + word.end) // 2
+            if window.start <= middle < window.end:
+                texts.append(word.text)
+            elif job.kind == "partial" and word.start < window.end <= middle and len(word.text) > 1:
+                texts.append(word.text[: len(word.text) // 2])
+        chance = _share(f"{job.slot}:{job.kind}:{window.start}:{window.end}")
+        if job.kind == "partial" and chance < self._unstable:
+            texts[-2:] = [f"{text}{window.end % 7}" for text in texts[-2:]]
+        if job.kind == "final" and not window.prompt.prefix and texts and chance < self._unstable_finals:
+            texts[0] = f"not-{texts[0]}"
+        return texts
+
+
+class ScriptedDevice(ScriptedModel):
+    """Runs jobs by the script, taking simulated time, and failing where it is told to.
+
+    ``encode_s`` and ``decode_s`` pass once per call. ``fail_calls``: numbers of the calls (from 0) that
+    raise DeviceError, or a function of the number. ``calls`` keeps every batch that was asked.
+    """
+
+    def __init__(
+        self,
+        script: Script | Mapping[int, Script],
+        tokenizer: ScriptedTokenizer | None = None,
+        *,
+        encode_s: float = 0.0,
+        decode_s: float = 0.0,
+        fail_calls: Collection[int] | Callable[[int], bool] = (),
+        unstable: float = 0.0,
+        unstable_finals: float = 0.0,
+        probability: float = 0.9,
+    ) -> None:
+        super().__init__(
+            script,
+            tokenizer,
+            unstable=unstable,
+            unstable_finals=unstable_finals,
+            probability=probability,
+        )
+        self._encode_s = encode_s
+        self._decode_s = decode_s
+        self._fails = fail_calls if callable(fail_calls) else fail_calls.__contains__
+        self._running = False
+        self.calls: list[tuple[Job, ...]] = []
+
+    async def run(self, jobs: Sequence[Job]) -> list[Decoding]:
+        """One decoding per job. Refuses to be called while another call runs."""
+        if self._running:
+            raise AssertionError("the device was called while a call was running")
+        number = len(self.calls)
+        self.calls.append(tuple(jobs))
+        self._running = True
+        try:
+            await asyncio.sleep(self._encode_s + self._decode_s)
+        finally:
+            self._running = False
+        if self._fails(number):
+            raise DeviceError(f"the scripted device fails on call {number}.")
+        return [self.decode(job) for job in jobs]
+
+
+class ScriptedDetector:
+    """A voice detector that knows the script: 0.95 where a word covers most of a window, else 0.05.
+
+    It counts the windows that it is given, so it must be given every window of the stream, in order.
+    """
+
+    def __init__(self, script: Script, window: int = samples_from_ms(30)) -> None:
+        self.window = window
+        self._script = script
+        self._position = 0
+
+    def probability(self, window: Float32Array) -> float:
+        start, end = self._position, self._position + len(window)
+        self._position = end
+        voiced = sum(max(0, min(end, word.end) - max(start, word.start)) for word in self._script)
+        return 0.95 if voiced * 2 > len(window) else 0.05
+
+    def reset(self) -> None:
+        """Forget the sound heard so far; the position goes on, as time does."""
+
+    def skip(self, samples: int) -> None:
+        """A gap in the timeline: ``samples`` that are never given."""
+        self._position += samples
+
+
+def speech_audio(
+    script: Script, length: int | None = None, *, pitch_hz: float = 120.0, level: float = 0.3
+) -> Float32Array:
+    """Float32 PCM in which webrtcvad hears voice where the script has words, digital silence elsewhere.
+
+    Harmonics of a gliding pitch under three vowel formants (values of a Peterson and Barney "ah"), with
+    10 ms ramps. ``length``: samples; by default one second after the last word.
+    """
+    last = max((word.end for word in script), default=0)
+    pcm = np.zeros(last + SAMPLE_RATE_HZ if length is None else length, np.float32)
+    for word in script:
+        end = min(word.end, len(pcm))
+        if end > word.start:
+            pcm[word.start : end] += _vowel(end - word.start, word.start, pitch_hz, level)
+    return pcm
+
+
+def _vowel(samples: int, at: int, pitch_hz: float, level: float) -> Float32Array:
+    time = (np.arange(samples) + at) / SAMPLE_RATE_HZ
+    phase = 2 * np.pi * pitch_hz * time + 0.8 * np.sin(2 * np.pi * 3.0 * time)
+    voice = np.zeros(samples)
+    for number in range(1, int(4_000 / pitch_hz)):
+        hz = number * pitch_hz
+        gain = sum(
+            peak / (1 + ((hz - formant) / width) ** 2)
+            for formant, width, peak in ((730, 90, 1.0), (1_090, 110, 0.5), (2_440, 160, 0.25))
+        )
+        voice += (gain + 0.02) * np.sin(number * phase)
+    ramp = np.minimum(1.0, np.minimum(np.arange(samples), np.arange(samples)[::-1]) / 160)
+    peak = max(1e-9, float(np.abs(voice).max()))
+    return np.asarray(voice / peak * ramp * level, np.float32)
+
+
+def _share(key: str) -> float:
+    """A number in [0, 1) that depends on ``key`` alone."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
