@@ -90,11 +90,11 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(finished)
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(self, *limit: float | None) -> None:
         """As asyncio's, which waits for a thread of its own making."""
         self._jumping.threads += 1
         try:
-            await super().shutdown_default_executor()
+            await super().shutdown_default_executor(*limit)
         finally:
             self._jumping.threads -= 1
 
