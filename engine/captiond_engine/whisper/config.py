@@ -1,0 +1,82 @@
+"""The dimensions of one Whisper model, read from a checkpoint. Knows no weights and no graph.
+
+Shape letters used through this package: B rows, L layers, H heads, T tokens, S encoder positions,
+D head width, C mels, N hops, E state width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from captiond_engine.errors import ModelError
+
+HEAD_WIDTH = 64  # of every Whisper model
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperConfig:
+    """Dimensions, named as openai-whisper's ``ModelDimensions`` (model.py)."""
+
+    n_mels: int
+    n_audio_ctx: int
+    n_audio_state: int
+    n_audio_head: int
+    n_audio_layer: int
+    n_vocab: int
+    n_text_ctx: int
+    n_text_state: int
+    n_text_head: int
+    n_text_layer: int
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, int) or value < 1:
+                raise ModelError(f"Model dimension {name} is {value!r}; a positive integer was expected.")
+        if self.n_audio_state != self.n_text_state:
+            raise ModelError("Encoder and decoder widths differ; this is no Whisper model.")
+        if self.n_audio_state != self.n_audio_head * HEAD_WIDTH:
+            raise ModelError(f"{self.n_audio_head} heads do not divide {self.n_audio_state} into heads of 64.")
+        if self.n_text_state != self.n_text_head * HEAD_WIDTH:
+            raise ModelError(f"{self.n_text_head} heads do not divide {self.n_text_state} into heads of 64.")
+
+    @property
+    def max_hops(self) -> int:
+        """Mel columns of the longest window: two for each encoder position."""
+        return 2 * self.n_audio_ctx
+
+    @classmethod
+    def from_openai(cls, dims: Mapping[str, Any]) -> WhisperConfig:
+        """From the ``dims`` of OpenAI's ``.pt``."""
+        return cls(**{name: _dimension(dims, name) for name in cls.__slots__})
+
+    @classmethod
+    def from_hugging_face(cls, config: Mapping[str, Any]) -> WhisperConfig:
+        """From a Hugging Face ``config.json`` of a ``WhisperForConditionalGeneration``."""
+        if config.get("model_type") != "whisper":
+            raise ModelError(
+                f"config.json says model_type {config.get('model_type')!r}, not 'whisper'.",
+                advice="Only models of the Whisper architecture run here.",
+            )
+        return cls(**{ours: _dimension(config, theirs) for ours, theirs in _HUGGING_FACE_NAMES.items()})
+
+
+def _dimension(source: Mapping[str, Any], name: str) -> int:
+    if name not in source:
+        raise ModelError(f"The model's configuration lacks {name!r}.")
+    return source[name]  # type: ignore[no-any-return]  # checked in __post_init__
+
+
+_HUGGING_FACE_NAMES = {
+    "n_mels": "num_mel_bins",
+    "n_audio_ctx": "max_source_positions",
+    "n_audio_state": "d_model",
+    "n_audio_head": "encoder_attention_heads",
+    "n_audio_layer": "encoder_layers",
+    "n_vocab": "vocab_size",
+    "n_text_ctx": "max_target_positions",
+    "n_text_state": "d_model",
+    "n_text_head": "decoder_attention_heads",
+    "n_text_layer": "decoder_layers",
+}
