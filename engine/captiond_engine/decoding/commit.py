@@ -1,0 +1,41 @@
+"""Which words of a hypothesis are now certain enough to be told for good.
+
+Takes: hypotheses of one segment, in the order in which they were made. Gives: how many of their first
+words are committed. Knows no audio, no model, no text rules. One policy object for each segment.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import Protocol
+
+from captiond_engine.types import Hypothesis
+
+
+class CommitPolicy(Protocol):
+    """Decides, hypothesis by hypothesis; what was committed once stays committed."""
+
+    def update(self, hypothesis: Hypothesis, committed: int) -> int:
+        """How many first words of ``hypothesis`` are committed now; never less than ``committed``."""
+
+
+class LocalAgreement2:
+    """Commits what two hypotheses in a row agree on, word for word from the start.
+
+    Local agreement (Liu, Spanakis and Niehues, 2020) with n = 2, as in Whisper-Streaming
+    (Macháček, Dabre and Bojar, 2023). The last hypothesis of a segment is committed whole.
+    """
+
+    def __init__(self) -> None:
+        self._previous: tuple[str, ...] = ()
+
+    def update(self, hypothesis: Hypothesis, committed: int) -> int:
+        texts = tuple(word.text for word in hypothesis.words)
+        pairs = zip(texts, self._previous, strict=False)
+        agreed = len(texts) if hypothesis.last else sum(1 for _ in takewhile(_same, pairs))
+        self._previous = texts
+        return max(committed, agreed)
+
+
+def _same(pair: tuple[str, str]) -> bool:
+    return pair[0] == pair[1]
