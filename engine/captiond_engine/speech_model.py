@@ -48,6 +48,13 @@ class ModelTraits:
     max_segment: int = samples_from_ms(25_000)
     max_prefix_tokens: int = 200
 
+    def window_length(self, heard: int, choice: Literal["full", "fitted"]) -> int:
+        """Samples of the window for ``heard`` samples: all 30 s, or what was heard, rounded up."""
+        if choice == "full":
+            return self.max_window
+        fitted = -(-heard // self.fitted_step) * self.fitted_step
+        return min(self.max_window, max(self.min_fitted_window, fitted))
+
 
 class Device(Protocol):
     """Runs jobs. One call at a time; the scheduler forms the batches."""

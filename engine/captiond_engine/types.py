@@ -186,7 +186,7 @@ class Window:
     start: int
     end: int
     mel: Float32Array
-    prompt: PromptSpec = PromptSpec()
+    prompt: PromptSpec = field(default_factory=PromptSpec)
 
 
 @dataclass(frozen=True, slots=True)

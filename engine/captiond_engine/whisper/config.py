@@ -37,7 +37,9 @@ class WhisperConfig:
         if self.n_audio_state != self.n_text_state:
             raise ModelError("Encoder and decoder widths differ; this is no Whisper model.")
         if self.n_audio_state != self.n_audio_head * HEAD_WIDTH:
-            raise ModelError(f"{self.n_audio_head} heads do not divide {self.n_audio_state} into heads of 64.")
+            raise ModelError(
+                f"{self.n_audio_head} heads do not divide {self.n_audio_state} into heads of 64."
+            )
         if self.n_text_state != self.n_text_head * HEAD_WIDTH:
             raise ModelError(f"{self.n_text_head} heads do not divide {self.n_text_state} into heads of 64.")
 

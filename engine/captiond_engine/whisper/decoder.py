@@ -8,7 +8,7 @@ inside. Prompts of unequal length are padded on the left; masks and positions ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from max.dtype import DType
@@ -40,8 +40,10 @@ class PromptArrays:
     start_rows: Float32Array
 
 
-def prompt_arrays(prompts: Sequence[Sequence[int]], starts: Sequence[int], context: int, pad: int) -> PromptArrays:
-    """Arrays for ``prompts`` of unequal length; ``starts`` is each start-of-transcript's index in its prompt."""
+def prompt_arrays(
+    prompts: Sequence[Sequence[int]], starts: Sequence[int], context: int, pad: int
+) -> PromptArrays:
+    """Arrays for ``prompts`` of unequal length; ``starts``: where start-of-transcript stands in each."""
     rows, longest = len(prompts), max(len(prompt) for prompt in prompts)
     tokens = np.full((rows, longest), pad, np.int64)
     positions = np.zeros((rows, longest), np.int64)
@@ -112,16 +114,21 @@ def _input_types(config: WhisperConfig, device: DeviceRef) -> list[TensorType | 
 def _read_inputs(config: WhisperConfig, graph: Graph) -> _Inputs:
     depth = config.n_text_layer
     head, caches, cross = graph.inputs[:13], graph.inputs[13 : 13 + 2 * depth], graph.inputs[13 + 2 * depth :]
+    names = [field.name for field in fields(_Inputs)]
+    values = [layers.tensor_of(value) for value in head[:11]] + [
+        layers.buffer_of(value) for value in head[11:]
+    ]
     return _Inputs(
-        *[layers.tensor_of(value) for value in head[:11]],
-        *[layers.buffer_of(value) for value in head[11:]],
+        **dict(zip(names, values, strict=False)),  # eleven tensors, then two buffers
         keys=[layers.buffer_of(value) for value in caches[:depth]],
         values=[layers.buffer_of(value) for value in caches[depth:]],
         cross=[layers.tensor_of(value) for value in cross],
     )
 
 
-def build(config: WhisperConfig, tensors: dict[str, Float32Array], device: DeviceRef) -> tuple[Graph, WeightBank]:
+def build(
+    config: WhisperConfig, tensors: dict[str, Float32Array], device: DeviceRef
+) -> tuple[Graph, WeightBank]:
     """The greedy decode graph; inputs as ``_Inputs``.
 
     Gives steps int64 [], sum of log-probabilities [B], no-speech probability [B, 1], first logits [B, V]
@@ -205,7 +212,9 @@ class _Network:
             mixed = layers.join_heads(layers.attend(q, k, v, mask))
             x = x + layers.linear(bank, mixed, f"{block}.attn.out")
             normed = layers.layer_norm(bank, x, f"{block}.cross_attn_ln")
-            q = layers.split_heads(layers.linear(bank, normed, f"{block}.cross_attn.query"), self.config.n_text_head)
+            q = layers.split_heads(
+                layers.linear(bank, normed, f"{block}.cross_attn.query"), self.config.n_text_head
+            )
             mixed = layers.join_heads(layers.attend(q, inputs.cross[2 * layer], inputs.cross[2 * layer + 1]))
             x = x + layers.linear(bank, mixed, f"{block}.cross_attn.out")
             x = layers.mlp(bank, x, block)
@@ -215,7 +224,7 @@ class _Network:
 def _greedy_loop(
     network: _Network, inputs: _Inputs, first_logits: TensorValue, device: DeviceRef
 ) -> tuple[TensorValue, TensorValue]:
-    """Pick, append, stop when every row is done or ``max_new`` is reached; steps, sum of log-probabilities [B]."""
+    """Pick and append until every row is done or ``max_new`` is reached; steps, summed log-probabilities [B]."""
     rows = network.rows
     nothing = ops.broadcast_to(ops.constant(0.0, F32, device=device), [rows])
     end = ops.broadcast_to(inputs.end_of_text, [rows])
@@ -229,9 +238,7 @@ def _greedy_loop(
         ops.buffer_store_slice(inputs.out_tokens, ops.reshape(token, [rows, 1]), place)
         ops.buffer_store_slice(inputs.out_log_probabilities, ops.reshape(log_probability, [rows, 1]), place)
 
-    def goes_on(
-        step: TensorValue, token: TensorValue, done: TensorValue, total: TensorValue
-    ) -> TensorValue:
+    def goes_on(step: TensorValue, token: TensorValue, done: TensorValue, total: TensorValue) -> TensorValue:
         all_done = ops.reshape(ops.min(ops.cast(done, DType.int32), axis=0), []).to(CPU) > 0
         return ops.logical_and(step < inputs.max_new, ops.logical_not(all_done))
 

@@ -15,7 +15,9 @@ from captiond_engine.whisper.layers import F32, WeightBank
 INPUTS = ("mel",)
 
 
-def build(config: WhisperConfig, tensors: dict[str, Float32Array], device: DeviceRef) -> tuple[Graph, WeightBank]:
+def build(
+    config: WhisperConfig, tensors: dict[str, Float32Array], device: DeviceRef
+) -> tuple[Graph, WeightBank]:
     """Graph ``(mel [B, C, N]) -> encoded [B, S, E], then K, V [B, H, S, D] for each decoder layer``.
 
     N is even and at most ``config.max_hops``; the host checks, a larger one ends the process.
@@ -29,7 +31,10 @@ def build(config: WhisperConfig, tensors: dict[str, Float32Array], device: Devic
             name = f"decoder.blocks.{layer}.cross_attn"
             key = layers.linear(bank, encoded, f"{name}.key", bias=False)
             value = layers.linear(bank, encoded, f"{name}.value")
-            cross += [layers.split_heads(key, config.n_text_head), layers.split_heads(value, config.n_text_head)]
+            cross += [
+                layers.split_heads(key, config.n_text_head),
+                layers.split_heads(value, config.n_text_head),
+            ]
         graph.output(encoded, *cross)
     return graph, bank
 

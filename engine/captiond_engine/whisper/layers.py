@@ -122,9 +122,9 @@ def convolve(bank: WeightBank, x: TensorValue, name: str, *, stride: int) -> Ten
 
 def buffer_of(value: object) -> BufferValue:
     """The graph input ``value`` as a mutable buffer."""
-    return value.buffer  # type: ignore[attr-defined, no-any-return]
+    return value.buffer  # type: ignore[attr-defined]
 
 
 def tensor_of(value: object) -> TensorValue:
     """The graph input ``value`` as a tensor."""
-    return value.tensor  # type: ignore[attr-defined, no-any-return]
+    return value.tensor  # type: ignore[attr-defined]

@@ -1,0 +1,149 @@
+"""Builds, compiles and stores a model's two graphs, and tells how long that takes.
+
+A compiled graph is kept on disk under a key of everything that it depends on: dimensions, device, MAX
+version, processor features and the source of the graph itself. Weights are not part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from max.driver import Device
+from max.engine import InferenceSession, Model
+from max.engine.api import read
+from max.graph import DeviceRef, Graph
+
+from captiond_engine.progress import Progress, ProgressEvent
+from captiond_engine.types import Float32Array
+from captiond_engine.whisper import decoder, encoder, layers
+from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.layers import WeightBank
+
+Build = Callable[[WhisperConfig, dict[str, Float32Array], DeviceRef], tuple[Graph, WeightBank]]
+BUILDERS: dict[str, Build] = {"encode": encoder.build, "decode": decoder.build}
+
+# Seconds on two AVX-512 cores, cold: a fixed part and one for each layer (measured 2026-11).
+_SECONDS = {"encode": (38.0, 6.5), "decode": (52.0, 17.0)}
+
+
+def cache_folder() -> Path:
+    """``$CAPTIOND_CACHE_DIR``, else ``$XDG_CACHE_HOME/captiond``, else ``~/.cache/captiond``."""
+    if chosen := os.environ.get("CAPTIOND_CACHE_DIR"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "captiond"
+
+
+def _processor() -> str:
+    """What a CPU graph depends on: architecture and instruction set extensions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    features = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
+    return platform.machine() + "|" + "|".join(sorted(set(features)))
+
+
+def graph_key(kind: str, config: WhisperConfig, device: Device) -> str:
+    """Hexadecimal name of a stored graph; changes with anything that the compiled form depends on."""
+    source = b"".join(Path(str(module.__file__)).read_bytes() for module in (layers, encoder, decoder))
+    parts = {
+        "kind": kind,
+        "config": asdict(config),
+        "device": str(device.label),
+        "architecture": str(getattr(device, "architecture_name", ""))
+        if device.label != "cpu"
+        else _processor(),
+        "max": version("max"),
+        "source": hashlib.sha256(source).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class GraphStore:
+    """Compiled graphs on disk. A file that cannot be read is the same as none."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_folder() / "graphs"
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.mef"
+
+    def load(self, key: str) -> Any | None:
+        """The compiled graph of ``key``, or None."""
+        path, digest = self._path(key), self._path(key).with_suffix(".sha256")
+        try:
+            if hashlib.sha256(path.read_bytes()).hexdigest() != digest.read_text(encoding="ascii"):
+                raise ValueError("the file is not the one that was stored")
+            return read(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RuntimeError):  # RuntimeError is what MAX raises for a foreign file
+            self.forget(key)
+            return None
+
+    def save(self, key: str, compiled: Any) -> None:
+        """Keep ``compiled``; a disk that refuses costs the next start its time, nothing else."""
+        temporary = self.folder / f".{key}.{os.getpid()}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            compiled.export_mef(temporary)
+            digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+            temporary.replace(self._path(key))
+            self._path(key).with_suffix(".sha256").write_text(digest, encoding="ascii")
+        except OSError:
+            temporary.unlink(missing_ok=True)
+
+    def forget(self, key: str) -> None:
+        for path in (self._path(key), self._path(key).with_suffix(".sha256")):
+            path.unlink(missing_ok=True)
+
+
+def estimate_s(kind: str, config: WhisperConfig) -> float:
+    """Rough seconds of a cold compile."""
+    fixed, each = _SECONDS[kind]
+    return fixed + each * (config.n_audio_layer if kind == "encode" else config.n_text_layer)
+
+
+class GraphCompiler:
+    """Makes executable graphs for one device, from the store where it can."""
+
+    def __init__(self, device: Device, store: GraphStore, progress: Progress) -> None:
+        self.device, self.store, self.progress = device, store, progress
+        self.session = InferenceSession(devices=[device])
+        self.from_store: set[str] = set()
+
+    def make(
+        self, kind: str, config: WhisperConfig, tensors: dict[str, Float32Array]
+    ) -> tuple[Model, WeightBank]:
+        """One executable graph and its weights, which must live as long as it does."""
+        graph, bank = BUILDERS[kind](config, tensors, DeviceRef.from_device(self.device))
+        key = graph_key(kind, config, self.device)
+        compiled = self.store.load(key)
+        if compiled is None:
+            self.from_store.discard(kind)
+            compiled = self._compile(kind, key, graph, config)
+        else:
+            self.from_store.add(kind)
+        registry: dict[str, np.ndarray[Any, Any]] = dict(bank.registry)
+        return self.session.init(compiled, weights_registry=registry), bank
+
+    def _compile(self, kind: str, key: str, graph: Graph, config: WhisperConfig) -> Any:
+        expected = estimate_s(kind, config)
+        message = f"compiling the {kind}r graph for this machine, once"
+        self.progress(ProgressEvent("compile", message, 0.0, expected))
+        began = time.monotonic()
+        compiled = self.session.compile(graph)
+        self.store.save(key, compiled)
+        took = f"compiled the {kind}r graph in {time.monotonic() - began:.0f} s"
+        self.progress(ProgressEvent("compile", took, 1.0, expected))
+        return compiled

@@ -1,0 +1,119 @@
+"""From a checkpoint on disk to a model on a device, proven before use.
+
+Takes a path, gives a WhisperModel. A stored graph is believed only after a known-answer run agrees with the
+NumPy twin: a graph compiled for another processor was seen to load and compute silently wrong numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from max.driver import CPU, Accelerator, Device, accelerator_count
+
+from captiond_engine.decoding.rules import Suppression, suppression_for
+from captiond_engine.errors import DeviceError, ModelError
+from captiond_engine.progress import Progress, ProgressEvent, silent
+from captiond_engine.types import Float32Array
+from captiond_engine.whisper import reference
+from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.graphs import GraphCompiler, GraphStore, graph_key
+from captiond_engine.whisper.model import Prompt, WhisperModel
+from captiond_engine.whisper.tokens import WhisperTokenizer
+from captiond_engine.whisper.weights import Checkpoint, expected_shapes
+
+_CHECK_HOPS = 48
+_TOLERANCE = 2e-2  # relative to the largest value; float32 gives 1e-5, a wrong graph is off by more than 1
+
+
+def choose_device(name: str) -> Device:
+    """``cpu``, ``gpu`` or ``auto`` (the GPU where there is one). Raises DeviceError."""
+    if name not in ("auto", "cpu", "gpu"):
+        raise DeviceError(
+            f"Device {name!r} is not known.", advice="Choose auto, cpu or gpu.", code="device_unknown"
+        )
+    has_gpu = name != "cpu" and accelerator_count() > 0
+    if name == "gpu" and not has_gpu:
+        raise DeviceError(
+            "No GPU that MAX can use was found.",
+            advice="Check the driver, or use --set model.device=cpu.",
+            code="device_missing",
+        )
+    return Accelerator() if has_gpu else CPU()
+
+
+def tokenizer_of(checkpoint: Checkpoint) -> WhisperTokenizer:
+    """The tokenizer that belongs to a checkpoint."""
+    if checkpoint.path.is_dir():
+        return WhisperTokenizer.from_hugging_face(checkpoint.path, checkpoint.config)
+    return WhisperTokenizer.from_published(checkpoint.config)
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    device: Device,
+    *,
+    store: GraphStore | None = None,
+    progress: Progress = silent,
+) -> WhisperModel:
+    """A model ready to run. Compiles where nothing stored fits. Raises ModelError, DeviceError."""
+    tokenizer = tokenizer_of(checkpoint)
+    rules = suppression_for(tokenizer, checkpoint.config.n_vocab, checkpoint.generation)
+    return build_model(
+        checkpoint.config, checkpoint.tensors, device, tokenizer, rules, store=store, progress=progress
+    )
+
+
+def build_model(
+    config: WhisperConfig,
+    tensors: dict[str, Float32Array],
+    device: Device,
+    tokenizer: WhisperTokenizer | None = None,
+    suppression: Suppression | None = None,
+    *,
+    store: GraphStore | None = None,
+    progress: Progress = silent,
+) -> WhisperModel:
+    """A model from tensors in memory; without a tokenizer it can be run by tokens only."""
+    compiler = GraphCompiler(device, store or GraphStore(), progress)
+    rules = suppression or Suppression.of(config.n_vocab)
+    for attempt in range(2):
+        made = {kind: compiler.make(kind, config, tensors) for kind in ("encode", "decode")}
+        _check_all_used(config, made["encode"][1].used | made["decode"][1].used)
+        model = WhisperModel(config, tokenizer, rules, device, made["encode"], made["decode"])
+        progress(ProgressEvent("check", "checking the graphs against a known answer"))
+        error = known_answer_error(model, tensors)
+        if error <= _TOLERANCE:
+            return model
+        if attempt == 0 and compiler.from_store:
+            for kind in compiler.from_store:
+                compiler.store.forget(graph_key(kind, config, device))
+            continue
+        break
+    raise ModelError(
+        f"The compiled graphs compute wrong numbers here (off by {error:.2g} of the largest value).",
+        advice="Please report this with the processor's name and the version of max.",
+        code="graph_wrong",
+    )
+
+
+def known_answer_error(model: WhisperModel, tensors: dict[str, Float32Array]) -> float:
+    """Largest difference to the NumPy twin, relative to the largest value; what is not finite counts 1e9."""
+    config = model.config
+    rng = np.random.default_rng(20_26)
+    mel = rng.standard_normal((config.n_mels, _CHECK_HOPS)).astype(np.float32) * np.float32(0.4)
+    tokens = tuple(int(token) for token in rng.integers(0, config.n_vocab, 3))
+    encoding = model.encode(mel[None])
+    answer = model.greedy(encoding, [Prompt(tokens)], max_new_tokens=2)
+    expected = reference.encode(config, tensors, mel)
+    expected_logits = reference.logits(config, tensors, expected, tokens)[-1]
+    pairs = (
+        (encoding.encoded.to_numpy()[0], expected),
+        (answer.first_logits.to_numpy()[0], expected_logits),
+    )
+    errors = [float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-6)) for got, want in pairs]
+    return max(error if np.isfinite(error) else 1e9 for error in errors)
+
+
+def _check_all_used(config: WhisperConfig, used: set[str]) -> None:
+    unused = expected_shapes(config).keys() - used
+    if unused:
+        raise ModelError(f"The graphs do not use {', '.join(sorted(unused)[:6])}.", code="graph_incomplete")

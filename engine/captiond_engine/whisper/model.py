@@ -1,0 +1,258 @@
+"""One Whisper model, resident on a device: mel in, tokens and log-probabilities out.
+
+Takes arrays and prompts, runs the two compiled graphs. Synchronous; the engine gives it a thread of its
+own. Checks every size on the host, because a graph that is fed too much ends the process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from max.driver import Buffer, Device
+from max.engine import Model
+
+from captiond_engine.decoding.rules import Suppression
+from captiond_engine.errors import DeviceError
+from captiond_engine.types import Decoding, Float32Array, Job
+from captiond_engine.whisper.cache import BufferPool
+from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.decoder import BLOCKED, prompt_arrays
+from captiond_engine.whisper.layers import WeightBank
+from captiond_engine.whisper.tokens import WhisperTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What the encoder made of B windows: output [B, S, E] and cross K/V, all on the device."""
+
+    encoded: Buffer
+    cross: tuple[Buffer, ...]
+    rows: int
+    encode_ms: float
+
+
+class Prompt(NamedTuple):
+    """Tokens that a row's decode begins with; ``start`` is start-of-transcript's index in them."""
+
+    tokens: tuple[int, ...]
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Greedy:
+    """The raw answer of one decode: tokens with their end-of-text, and what the parity checks look at.
+
+    ``tokens``, ``log_probabilities``: per row. ``first_logits`` float32 [B, V] before suppression.
+    """
+
+    tokens: list[list[int]]
+    log_probabilities: list[list[float]]
+    sums: Float32Array
+    no_speech: Float32Array
+    first_logits: Buffer
+    decode_ms: float
+
+
+class WhisperModel:
+    """Weights, graphs and buffers of one model on one device. Not safe for use from two threads at once."""
+
+    def __init__(
+        self,
+        config: WhisperConfig,
+        tokenizer: WhisperTokenizer | None,
+        suppression: Suppression,
+        device: Device,
+        encode: tuple[Model, WeightBank],
+        decode: tuple[Model, WeightBank],
+    ) -> None:
+        self.config, self.tokenizer, self.suppression, self.device = config, tokenizer, suppression, device
+        self._encode, self._encode_weights = encode
+        self._decode, self._decode_weights = decode  # the banks own the arrays that the graphs read
+        self._pool = BufferPool(config, device)
+        self._masks: dict[int, tuple[Suppression, Buffer, Buffer]] = {}
+
+    def encode(self, mels: Float32Array) -> Encoding:
+        """Encode ``mels`` float32 [B, C, N]; N even, 2 to ``config.max_hops``.
+
+        Raises ValueError, DeviceError.
+        """
+        config = self.config
+        if mels.ndim != 3 or mels.shape[1] != config.n_mels or not mels.shape[0] >= 1:
+            raise ValueError(f"mel has shape {mels.shape}; [B, {config.n_mels}, N] was expected")
+        if mels.shape[2] % 2 or not 2 <= mels.shape[2] <= config.max_hops:
+            raise ValueError(
+                f"a window of {mels.shape[2]} hops; an even number up to {config.max_hops} was expected"
+            )
+        began = time.perf_counter()
+        outputs = self._run(self._encode, self._to_device(np.ascontiguousarray(mels, dtype=np.float32)))
+        elapsed_ms = (time.perf_counter() - began) * 1000
+        return Encoding(outputs[0], tuple(outputs[1:]), mels.shape[0], elapsed_ms)
+
+    def greedy(
+        self,
+        encoding: Encoding,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int | None = None,
+        suppression: Suppression | None = None,
+    ) -> Greedy:
+        """Decode one row per prompt in one graph call. Raises ValueError, DeviceError.
+
+        ``max_new_tokens`` defaults to half the text context, as the reference's ``sample_len``; it is
+        lowered to what the longest prompt leaves free.
+        """
+        limit = self._limit(encoding, prompts, max_new_tokens)
+        end, no_speech = self._control_tokens()
+        arrays = prompt_arrays(
+            [p.tokens for p in prompts], [p.start for p in prompts], self.config.n_text_ctx, end
+        )
+        buffers = self._pool.rows(len(prompts))
+        began = time.perf_counter()
+        steps, sums, silence, logits = self._run(
+            self._decode,
+            self._to_device(arrays.tokens),
+            self._to_device(arrays.positions),
+            self._to_device(arrays.next_positions),
+            self._to_device(arrays.prefill_mask),
+            self._to_device(arrays.step_mask),
+            self._to_device(arrays.start_rows),
+            Buffer.from_numpy(np.array(limit, np.int64)),
+            self._to_device(np.array(end, np.int64)),
+            self._to_device(np.array([no_speech], np.int64)),
+            *self._suppression_masks(suppression or self.suppression),
+            buffers.tokens,
+            buffers.log_probabilities,
+            *buffers.caches,
+            *encoding.cross,
+        )
+        count = int(steps.to_numpy())
+        tokens, log_probabilities = _until_end(
+            buffers.tokens.to_numpy()[:, :count], buffers.log_probabilities.to_numpy()[:, :count], end
+        )
+        elapsed_ms = (time.perf_counter() - began) * 1000
+        no_speech_probability = silence.to_numpy()[:, 0].copy()
+        return Greedy(
+            tokens, log_probabilities, sums.to_numpy().copy(), no_speech_probability, logits, elapsed_ms
+        )
+
+    def decode(
+        self, encoding: Encoding, prompts: Sequence[Prompt], languages: Sequence[str | None]
+    ) -> list[Decoding]:
+        """One Decoding per row, without end-of-text."""
+        answer = self.greedy(encoding, prompts)
+        end, _ = self._control_tokens()
+        decodings = []
+        for row, tokens in enumerate(answer.tokens):
+            ended = bool(tokens) and tokens[-1] == end
+            text = tokens[:-1] if ended else tokens
+            decodings.append(
+                Decoding(
+                    tokens=tuple(text),
+                    log_probabilities=tuple(answer.log_probabilities[row][: len(text)]),
+                    sum_log_probability=float(answer.sums[row]),
+                    no_speech_probability=float(answer.no_speech[row]),
+                    language=languages[row],
+                    encode_ms=encoding.encode_ms,
+                    decode_ms=answer.decode_ms,
+                    truncated=not ended,
+                )
+            )
+        return decodings
+
+    def detect_languages(self, encoding: Encoding) -> list[str]:
+        """The likeliest language of each row: one decoding step that may only say a language."""
+        tokenizer = self._require_tokenizer()
+        if not tokenizer.multilingual:
+            return ["en"] * encoding.rows
+        allowed = [tokenizer.language_token(code) for code in tokenizer.languages]
+        mask = np.full(self.config.n_vocab, BLOCKED, np.float32)
+        mask[allowed] = 0.0
+        only_languages = Suppression(mask, np.zeros_like(mask))
+        prompts = [Prompt((tokenizer.start_of_transcript,))] * encoding.rows
+        answer = self.greedy(encoding, prompts, max_new_tokens=1, suppression=only_languages)
+        return [tokenizer.language_of(tokens[0]) or "en" for tokens in answer.tokens]
+
+    def run(self, jobs: Sequence[Job]) -> list[Decoding]:
+        """Answer jobs in order; windows of equal length are encoded and decoded together."""
+        answers: dict[int, Decoding] = {}
+        by_hops: dict[int, list[int]] = {}
+        for index, job in enumerate(jobs):
+            by_hops.setdefault(job.payload.mel.shape[1], []).append(index)
+        for indices in by_hops.values():
+            rows = [jobs[index] for index in indices]
+            answers |= dict(zip(indices, self._run_batch(rows), strict=True))
+        return [answers[index] for index in range(len(jobs))]
+
+    def _run_batch(self, jobs: Sequence[Job]) -> list[Decoding]:
+        tokenizer = self._require_tokenizer()
+        encoding = self.encode(np.stack([job.payload.mel for job in jobs]))
+        asked = [job.payload.prompt.language for job in jobs]
+        if tokenizer.multilingual and any(language in (None, "auto") for language in asked):
+            found = self.detect_languages(encoding)
+            asked = [
+                heard if want in (None, "auto") else want for want, heard in zip(asked, found, strict=True)
+            ]
+        languages = asked if tokenizer.multilingual else ["en"] * len(jobs)
+        prompts = []
+        for job, language in zip(jobs, languages, strict=True):
+            tokens, start = tokenizer.prompt(job.payload.prompt, language=language)
+            prompts.append(Prompt(tuple(tokens), start))
+        return self.decode(encoding, prompts, languages)
+
+    def _limit(self, encoding: Encoding, prompts: Sequence[Prompt], asked: int | None) -> int:
+        config = self.config
+        if len(prompts) != encoding.rows:
+            raise ValueError(f"{len(prompts)} prompts for {encoding.rows} encoded rows")
+        if any(not p.tokens or not 0 <= p.start < len(p.tokens) for p in prompts):
+            raise ValueError("a prompt must hold start-of-transcript")
+        if any(not 0 <= token < config.n_vocab for p in prompts for token in p.tokens):
+            raise ValueError(f"a prompt holds a token outside the vocabulary of {config.n_vocab}")
+        free = config.n_text_ctx - max(len(p.tokens) for p in prompts)
+        if free < 1:
+            raise ValueError(f"a prompt leaves no room in the text context of {config.n_text_ctx} tokens")
+        return max(1, min(free, config.n_text_ctx // 2 if asked is None else asked))
+
+    def _control_tokens(self) -> tuple[int, int]:
+        """End-of-text and no-speech. Without a tokenizer (random weights) the last tokens stand in."""
+        if self.tokenizer is None:
+            return self.config.n_vocab - 1, self.config.n_vocab - 2
+        return self.tokenizer.end_of_text, self.tokenizer.no_speech
+
+    def _require_tokenizer(self) -> WhisperTokenizer:
+        if self.tokenizer is None:
+            raise ValueError("this model was built without a tokenizer")
+        return self.tokenizer
+
+    def _suppression_masks(self, suppression: Suppression) -> tuple[Buffer, Buffer]:
+        known = self._masks.get(id(suppression))
+        if known is None or known[0] is not suppression:
+            known = (suppression, self._to_device(suppression.first), self._to_device(suppression.always))
+            if len(self._masks) >= 8:
+                self._masks.clear()
+            self._masks[id(suppression)] = known
+        return known[1], known[2]
+
+    def _to_device(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Buffer:
+        return Buffer.from_numpy(np.require(array, requirements="C")).to(self.device)
+
+    def _run(self, graph: Model, *inputs: Buffer) -> list[Buffer]:
+        try:
+            return list(graph.execute(*inputs))
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(f"The device refused a graph: {error}.") from error
+
+
+def _until_end(
+    tokens: np.ndarray[tuple[int, ...], np.dtype[np.int64]], log_probabilities: Float32Array, end: int
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Cut each row after its first end-of-text."""
+    kept_tokens, kept_log_probabilities = [], []
+    for row, values in zip(tokens.tolist(), log_probabilities.tolist(), strict=True):
+        length = row.index(end) + 1 if end in row else len(row)
+        kept_tokens.append(row[:length])
+        kept_log_probabilities.append(values[:length])
+    return kept_tokens, kept_log_probabilities
