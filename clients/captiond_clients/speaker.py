@@ -1,0 +1,291 @@
+"""Speaking: one stream of our own that outlives its sockets.
+
+Takes audio bytes and gives the stream's events. One task (``read``) owns the socket's life: it receives,
+reconnects with the daemon's resume token and sends again what the daemon had not heard. What may have to be
+sent again is held in an AudioOutbox; so that it suffices, only so much audio is under way at a time, measured
+by pings (a pong means that everything before it has arrived). Knows no files, devices or pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from captiond_clients.audio_outbox import AudioOutbox, AudioShape
+from captiond_clients.connection import Backoff, closed_error, open_socket, websocket_url
+from captiond_clients.errors import ClientError, RefusedError, UnreachableError
+from captiond_clients.events import (
+    AudioLost,
+    ErrorEvent,
+    Event,
+    Final,
+    Flushed,
+    Hello,
+    Partial,
+    StreamClosed,
+    parse,
+)
+
+# The daemon reads 30 s ahead of what it has heard (protocol.md); with 20 s under way 60 s cover a resume.
+OUTBOX_MS = 60_000
+PING_EVERY_MS = 5_000
+PING_WINDOW = 4  # unanswered pings
+PIECE_BYTES = 32 << 10
+RECEIVED_MESSAGES = 256  # wait in the socket while the outbox is sent again, which reads nothing
+INBOX_EVENTS = 1024  # when the caller leaves more unread, reading stops; partial states are replaced before
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakRequest:
+    """The query of ``/v1/speak`` and how long to wait for a daemon that went away."""
+
+    url: str
+    stream: str | None
+    shape: AudioShape
+    language: str | None
+    prompt: str | None
+    words: bool
+    timings: bool
+    events: Literal["all", "final", "none"]
+    token: str | None
+    patience_s: float
+
+    def address(self, **more: str | int | None) -> str:
+        query: dict[str, str | int | None] = {
+            "stream": self.stream,
+            "encoding": self.shape.encoding,
+            "rate": self.shape.rate,
+            "channels": self.shape.channels,
+            "language": self.language,
+            "prompt": self.prompt,
+            "words": int(self.words),
+            "timings": int(self.timings),
+            "events": self.events,
+        }
+        return websocket_url(self.url, "/v1/speak", query | more)
+
+
+class Speaker:
+    """Send audio, iterate for events. Made by ``client.speak``."""
+
+    def __init__(
+        self, request: SpeakRequest, on_trouble: Callable[[ClientError], None] | None = None
+    ) -> None:
+        self._request = request
+        self._on_trouble = on_trouble
+        self._outbox = AudioOutbox(request.shape, OUTBOX_MS)
+        self._backoff = Backoff(request.patience_s)
+        self._writing = asyncio.Lock()
+        self._up = asyncio.Event()  # connected, or finished for good
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._inbox: deque[Event] = deque()
+        self._pings: deque[Awaitable[float]] = deque()
+        self._unpinged = 0
+        self._socket: ClientConnection | None = None
+        self._hello: Hello | None = None
+        self._told = 0  # the newest seq that went into the inbox, in this epoch
+        self._fatal: ErrorEvent | None = None
+        self._failure: ClientError | None = None
+        self._finished = False
+        self._ended = False
+
+    @property
+    def stream(self) -> str | None:
+        """The stream's name, as the daemon knows it."""
+        return (self._hello.stream if self._hello else None) or self._request.stream
+
+    # --- what the caller does --------------------------------------------------------------------
+
+    async def send(self, audio: bytes) -> None:
+        """Audio in the encoding agreed on, cut anywhere. Waits where the daemon reads no further.
+
+        Raises the ClientError that ended the stream, and ValueError after ``end()``.
+        """
+        if self._ended:
+            raise ValueError("audio after end()")
+        for offset in range(0, len(audio), PIECE_BYTES):
+            piece = bytes(audio[offset : offset + PIECE_BYTES])
+            await self._may_send()
+            async with self._writing:
+                self._outbox.add_audio(piece)
+                await self._write(piece)
+
+    async def flush(self) -> None:
+        """Asks for the finals of everything sent so far; a ``Flushed`` event follows them."""
+        await self._control({"type": "flush"})
+
+    async def end(self) -> None:
+        """No more audio. The remaining finals and ``StreamClosed`` follow, then iteration ends."""
+        if not self._ended:
+            self._ended = True
+            await self._control({"type": "end"})
+
+    def __aiter__(self) -> Speaker:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._inbox:
+            if self._failure is not None:
+                raise self._failure
+            if self._finished:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        self._room.set()
+        return self._inbox.popleft()
+
+    # --- sending -----------------------------------------------------------------------------------
+
+    async def _control(self, message: dict[str, str]) -> None:
+        await self._may_send()
+        async with self._writing:
+            text = json.dumps({"v": 1, **message})
+            self._outbox.add_control(text)
+            await self._write(text)
+
+    async def _may_send(self) -> None:
+        await self._up.wait()
+        while len(self._pings) > PING_WINDOW:
+            with suppress(ConnectionClosed):
+                await self._pings[0]
+            if self._pings:
+                self._pings.popleft()
+            await self._up.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _write(self, message: bytes | str) -> None:
+        """Sends; a socket that is lost meanwhile is the reader's to replace, with all of the outbox."""
+        assert self._socket is not None, "open() comes first"
+        with suppress(ConnectionClosed):
+            await self._socket.send(message)
+            self._unpinged += len(message)
+            if self._unpinged >= self._request.shape.bytes_of(PING_EVERY_MS):
+                self._unpinged = 0
+                self._pings.append(await self._socket.ping())
+
+    # --- the socket's life -------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """The first connection; it is not waited for."""
+        self._socket, self._hello = await self._connect(self._request.address())
+        self._inbox.append(self._hello)
+        self._up.set()
+
+    async def _connect(self, address: str) -> tuple[ClientConnection, Hello]:
+        return await open_socket(address, self._request.token, max_queue=RECEIVED_MESSAGES)
+
+    async def close(self) -> None:
+        if self._socket is not None:
+            await self._socket.close()
+
+    async def read(self) -> None:
+        """Receives until the stream is closed or cannot be continued. Run as one task."""
+        try:
+            while not self._finished:
+                assert self._socket is not None, "open() comes first"
+                try:
+                    message = await self._socket.recv()
+                except ConnectionClosed as closed:
+                    await self._closed(closed)
+                    continue
+                if isinstance(message, str):
+                    await self._take(parse(message))
+        except ClientError as error:
+            self._failure = error
+        finally:
+            self._finished = True
+            self._up.set()
+            self._news.set()
+
+    async def _take(self, event: Event) -> None:
+        if isinstance(event, ErrorEvent):
+            self._fatal = event if event.fatal else None
+        elif event.seq <= self._told and event.seq:
+            return  # told before the socket was lost
+        else:
+            self._told = max(self._told, event.seq)
+            self._backoff.news()
+        if isinstance(event, Final):
+            self._outbox.answered(event.end_ms)
+        elif isinstance(event, Flushed):
+            self._outbox.answered(event.heard_until_ms)
+            self._outbox.control_answered()
+        elif isinstance(event, StreamClosed):
+            self._ended = True
+        await self._put(event)
+
+    async def _put(self, event: Event) -> None:
+        last = self._inbox[-1] if self._inbox else None
+        if isinstance(event, Partial) and isinstance(last, Partial) and last.segment == event.segment:
+            self._inbox[-1] = event
+        else:
+            while len(self._inbox) >= INBOX_EVENTS:
+                self._room.clear()
+                await self._room.wait()
+            self._inbox.append(event)
+        self._news.set()
+
+    async def _closed(self, closed: ConnectionClosed) -> None:
+        if self._fatal is not None:
+            raise RefusedError(self._fatal.code, self._fatal.message) from closed
+        if closed.rcvd is not None and closed.rcvd.code == 1000:
+            self._finished = True
+            return
+        failure = closed_error(closed)
+        if not isinstance(failure, UnreachableError):
+            raise failure
+        self._up.clear()
+        while True:
+            if self._on_trouble is not None:
+                self._on_trouble(failure)
+            await self._backoff.wait(failure)
+            try:
+                await self._resume()
+                return
+            except UnreachableError as error:
+                failure = error
+            except ConnectionClosed as again:
+                failure = closed_error(again)
+
+    async def _resume(self) -> None:
+        before = self._hello
+        assert before is not None, "open() comes first"
+        address = self._request.address(
+            stream=self.stream, resume=before.resume, epoch=str(before.epoch), since=self._told
+        )
+        socket, hello = await self._connect(address)
+        async with self._writing:
+            self._socket, self._hello = socket, hello
+            self._pings.clear()
+            self._unpinged = 0
+            if hello.epoch == before.epoch and hello.heard_until_ms is not None:
+                heard = self._outbox.position(hello.heard_until_ms)
+                if heard < self._outbox.start:
+                    await self._put(self._lost(hello.heard_until_ms))
+            else:  # the daemon does not know our stream any more: it is a new one
+                self._told = 0
+                self._outbox.start_over()
+                heard = self._outbox.start
+            await self._put(hello)
+            for message in self._outbox.replay(heard):
+                await socket.send(message)
+        self._up.set()
+
+    def _lost(self, from_ms: int) -> AudioLost:
+        return AudioLost(
+            type="audio.lost",
+            stream=self.stream,
+            start_ms=from_ms,
+            end_ms=self._outbox.server_ms(self._outbox.start),
+            reason="outbox",
+        )
