@@ -256,7 +256,7 @@ def explain_pip(tail):
             "the Python package index cannot be reached.",
             "Behind a proxy: export https_proxy=http://proxy:port\n"
             "With a mirror:  pip config set global.index-url ADDRESS\n"
-            "Offline: on a like machine `pip download -d wheels '.[dev]' hatchling editables`, bring it here,\n"
+            "Offline: on a like machine `pip download -d wheels .[dev] hatchling editables`, bring it,\n"
             "         then PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels make ...",
         )
     if "No space left" in text:

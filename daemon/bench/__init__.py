@@ -1,0 +1,1 @@
+"""Benches of the running daemon: ``python -m daemon.bench.live`` in the checkout. Outside the wheel."""
