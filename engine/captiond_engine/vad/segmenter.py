@@ -48,18 +48,23 @@ class SegmenterSettings:
 
 
 class Began(NamedTuple):
-    """A segment opened at ``at``; ``continued``: speech went on from the segment before."""
+    """A segment opened at ``at``; its first voiced window begins at ``onset``.
+
+    ``continued``: speech went on from the segment before, which had grown too long.
+    """
 
     at: int
+    onset: int
     continued: bool = False
 
 
 class Ended(NamedTuple):
-    """The open segment ended at ``at``. ``voiced``: samples of it that were voiced."""
+    """The open segment ended at ``at``. ``voiced``: samples of it that were voiced, to ``speech_end``."""
 
     at: int
     reason: EndReason
     voiced: int
+    speech_end: int
 
 
 class _Window(NamedTuple):
@@ -90,6 +95,11 @@ class Segmenter:
     def voiced(self) -> int:
         """Voiced samples of the open segment."""
         return self._voiced
+
+    @property
+    def speech_end(self) -> int:
+        """End of the last voiced window of the open segment."""
+        return self._speech_end
 
     @property
     def quiet_end(self) -> int | None:
@@ -145,10 +155,10 @@ class Segmenter:
     def _open(self, onset: int) -> Began:
         self._start = max(self._floor, onset - self.settings.pre_roll)
         self._count_voiced(max(onset, self._start))
-        return Began(self._start)
+        return Began(self._start, max(onset, self._start))
 
     def _close(self, at: int, reason: EndReason) -> Ended:
-        ended = Ended(at, reason, self._voiced)
+        ended = Ended(at, reason, self._voiced, min(at, self._speech_end))
         self._floor = at
         self._start = None
         self._voiced = 0
@@ -165,10 +175,10 @@ class Segmenter:
             return [self._close(self._speech_end + self.settings.post_roll, EndReason.MAX_LENGTH)]
         at = self._quietest(self._start + self.settings.max_segment - self.settings.cut_search)
         self._voiced -= sum(w.end - max(w.start, at) for w in self._windows if w.voiced and w.end > at)
-        ended = Ended(at, EndReason.MAX_LENGTH, max(0, self._voiced))
+        ended = Ended(at, EndReason.MAX_LENGTH, max(0, self._voiced), at)
         self._floor = self._start = at
         self._count_voiced(at)
-        return [ended, Began(at, continued=True)]
+        return [ended, Began(at, at, continued=True)]
 
     def _quietest(self, since: int) -> int:
         """The middle of the three neighbouring windows with the least energy; the latest such."""

@@ -1,0 +1,230 @@
+"""One segment on its way from its first sample to its final.
+
+Takes: the ring's audio, and the decodings of passes over its beginning. Gives: windows for passes, and
+the transcripts that people are told, with what was committed never taken back. Knows no detector, no
+scheduler and no clock; which pass is due when is ``stream``'s affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from captiond_engine.audio.mel import LogMel
+from captiond_engine.audio.ring import AudioRing
+from captiond_engine.decoding.align import Detokenizer, spread
+from captiond_engine.decoding.commit import CommitPolicy
+from captiond_engine.decoding.guards import is_no_speech
+from captiond_engine.speech_model import ModelTraits
+from captiond_engine.types import (
+    HOP_SAMPLES,
+    AudioLost,
+    Decoding,
+    Hypothesis,
+    PromptSpec,
+    Suppressed,
+    SuppressReason,
+    Timings,
+    Transcript,
+    Window,
+    Word,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What one finished pass over [segment start, ``end``) gave."""
+
+    end: int
+    words: tuple[Word, ...]
+    language: str | None
+    timings: Timings
+
+
+class LiveSegment:
+    """``end`` is None while the segment is open; ``outcome`` once it has its final or is suppressed."""
+
+    def __init__(
+        self,
+        number: int,
+        start: int,
+        onset: int,
+        *,
+        traits: ModelTraits,
+        detokenizer: Detokenizer,
+        policy: CommitPolicy,
+        prompt: PromptSpec,
+        commit_limit: int,
+        continued: bool = False,
+    ) -> None:
+        self.number = number
+        self.start = start
+        self.continued = continued
+        self.end: int | None = None
+        self.speech_end = onset
+        self.covered = start  # end of the newest finished pass
+        self.asked_partial = start  # end of the newest pass asked for
+        self.asked_final: int | None = None  # end of the newest final asked for
+        self.contradicted_at: int | None = None  # a final up to here needs what was committed as its prefix
+        self.failures = 0
+        self.settled: Heard | None = None  # the final, if the segment ends where this pass did
+        self.outcome: Transcript | Suppressed | None = None
+        self._onset = onset
+        self._traits = traits
+        self._detokenizer = detokenizer
+        self._policy = policy
+        self._prompt = prompt
+        self._commit_limit = commit_limit  # audio beyond it may yet fall to the next segment
+        self._mel = LogMel(traits.mels)
+        self._revision = 0
+        self._words: tuple[Word, ...] = ()
+        self._committed: tuple[Word, ...] = ()
+        self._shown = ("", "")
+
+    @property
+    def committed_text(self) -> str:
+        return _text(self._committed)
+
+    @property
+    def needs_from(self) -> int | None:
+        """First sample that the ring must still hold for this segment; None: it has all it needs."""
+        heard = self.start + self._mel.samples
+        if self.outcome is not None or heard == self.end:
+            return None
+        return self.start if self.end is not None and heard > self.end else heard
+
+    def hear(self, ring: AudioRing, end: int) -> None:
+        """Take the audio up to ``end`` out of the ring. Raises LookupError if it is not there."""
+        if self.start + self._mel.samples > end:  # cut back where a long segment was divided
+            self._mel = LogMel(self._traits.mels)
+        if self.start + self._mel.samples < end:
+            self._mel.extend(ring.read(self.start + self._mel.samples, end))
+
+    def window(self, ring: AudioRing, end: int, kind: Literal["partial", "final"]) -> Window:
+        """The audio of a pass over [start, ``end``), with what the decoder is told before it."""
+        force = kind == "partial" or self.contradicted_at == end
+        prefix = tuple(token for word in self._committed for token in word.tokens) if force else ()
+        prompt = self._prompt._replace(prefix=prefix)
+        self.hear(ring, end)
+        return Window(self.number, self.start, end, self._mel.window(self._hops(end, kind)), prompt)
+
+    def read(self, window: Window, decoding: Decoding, queued_ms: float | None) -> Heard | None:
+        """What a finished pass gave; None when it contradicts what was committed."""
+        prefix = self._committed if window.prompt.prefix else ()
+        until = max(self._onset, min(window.end, self.speech_end))
+        words = tuple(self._detokenizer.words(decoding, self._onset, until, prefix))
+        if not self._committed and is_no_speech(decoding, _text(words)):
+            words = ()
+        if not _continues(_text(words), self.committed_text):
+            return None
+        timings = Timings(
+            queued_ms=queued_ms,
+            encode_ms=decoding.encode_ms,
+            decode_ms=decoding.decode_ms,
+            tokens=len(decoding.tokens),
+        )
+        return Heard(window.end, words, decoding.language or self._prompt.language, timings)
+
+    def tell(self, heard: Heard, *, show: bool = True) -> Transcript | None:
+        """The new state to show after a pass; None where nothing changed or nothing is to be shown."""
+        self.covered = max(self.covered, heard.end)
+        if not show:
+            return None
+        self._words = heard.words
+        known = _count_covering(heard.words, self.committed_text)
+        hypothesis = Hypothesis(self.number, self._revision + 1, heard.words, heard.end, last=False)
+        agreed = self._policy.update(hypothesis, known)
+        if heard.end > self._commit_limit:
+            agreed = known
+        self._committed = heard.words[: max(known, self._within_prefix_limit(heard.words, agreed))]
+        committed = self.committed_text
+        shown = (committed, _text(heard.words)[len(committed) :].rstrip())
+        if shown == self._shown:
+            return None
+        self._shown = shown
+        self._revision += 1
+        return Transcript(
+            self.number,
+            self._revision,
+            *shown,
+            start=self.start,
+            heard_until=heard.end,
+            final=False,
+            language=heard.language,
+            words=heard.words,
+            timings=heard.timings,
+        )
+
+    def finish(self, heard: Heard) -> None:
+        """The final is there: ``outcome`` is it, or a suppression where it has no words."""
+        assert self.end is not None
+        self.covered = self.end
+        text = _text(heard.words).rstrip()
+        if not text:
+            self.outcome = Suppressed(self.number, SuppressReason.NO_SPEECH)
+            return
+        self._revision += 1
+        self.outcome = Transcript(
+            self.number,
+            self._revision,
+            committed=text,
+            tentative="",
+            start=self.start,
+            heard_until=self.end,
+            final=True,
+            language=heard.language,
+            words=tuple(spread(heard.words, self._onset, max(self._onset, self.speech_end))),
+            timings=heard.timings,
+        )
+
+    def give_up(self, reason: str) -> list[AudioLost]:
+        """No final will come. What was last shown becomes the final; the rest is reported lost.
+
+        Where nothing was shown, all of it is lost and the segment is suppressed for low confidence.
+        """
+        assert self.end is not None
+        lost_from = self.covered if self._words else self.start
+        if self._words:
+            self.finish(Heard(self.covered, self._words, self._prompt.language, Timings()))
+        else:
+            self.suppress(SuppressReason.LOW_CONFIDENCE)
+        return [AudioLost(lost_from, self.end, reason)] if lost_from < self.end else []
+
+    def suppress(self, reason: SuppressReason) -> None:
+        self.outcome = Suppressed(self.number, reason)
+
+    def _hops(self, end: int, kind: Literal["partial", "final"]) -> int:
+        traits = self._traits
+        if (traits.window_partial if kind == "partial" else traits.window_final) == "full":
+            return traits.max_window // HOP_SAMPLES
+        steps = -(-(end - self.start) // traits.fitted_step)
+        fitted = max(traits.min_fitted_window, steps * traits.fitted_step)
+        return min(fitted, traits.max_window) // HOP_SAMPLES
+
+    def _within_prefix_limit(self, words: Sequence[Word], count: int) -> int:
+        """As many of the first ``count`` words as the decoder can be made to repeat."""
+        tokens = 0
+        for i, word in enumerate(words[:count]):
+            tokens += len(word.tokens)
+            if tokens > self._traits.max_prefix_tokens:
+                return i
+        return count
+
+
+def _text(words: Sequence[Word]) -> str:
+    return "".join(word.text for word in words).lstrip()
+
+
+def _continues(text: str, committed: str) -> bool:
+    """``text`` begins with ``committed``, and not merely with the first letters of a longer word."""
+    rest = text[len(committed) :]
+    return text.startswith(committed) and not (committed and rest and rest[0].isalnum())
+
+
+def _count_covering(words: Sequence[Word], committed: str) -> int:
+    """The least number of first words whose text holds all of ``committed``."""
+    count = 0
+    while len(_text(words[:count])) < len(committed):
+        count += 1
+    return count

@@ -1,0 +1,127 @@
+"""Which stream's job the device runs next. One device, one batch at a time, and no queue.
+
+Takes: streams, and notice that one of them has heard more. Gives: their jobs to the device, the answers
+back to them. A stream is only marked as changed; newer audio joins the pass that is due anyway, so a
+slow device makes passes fewer, never older. Finals come before partials, and within these the stream
+that has waited longest. Knows no audio and no wire; its only clock is the loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from captiond_engine.errors import DeviceError
+from captiond_engine.speech_model import Device
+from captiond_engine.stream import Stream
+from captiond_engine.types import Decoding, Job
+
+FIRST_PAUSE_S = 0.25  # after a failure, so that a failing device is not asked thousands of times a second
+LONGEST_PAUSE_S = 8.0
+
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    stream: Stream
+    on_events: Callable[[], None]
+    changed_at: float | None = None  # when work was first due that the device has not taken yet
+
+
+class Scheduler:
+    """``run`` it in a task; ``attach`` streams, ``notify`` after each push, flush or close.
+
+    ``on_error`` hears of every DeviceError; the scheduler goes on after a pause that grows from 0.25 to
+    8 s while the device keeps failing.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        batch_limit: int = 1,
+        on_error: Callable[[DeviceError], None] | None = None,
+    ) -> None:
+        if batch_limit < 1:
+            raise ValueError(f"a batch holds at least one job, not {batch_limit}")
+        self._device = device
+        self._batch_limit = batch_limit
+        self._on_error = on_error
+        self._seats: dict[Stream, _Seat] = {}
+        self._changed = asyncio.Event()
+        self._failures = 0
+
+    def attach(self, stream: Stream, on_events: Callable[[], None]) -> None:
+        """Serve ``stream``; ``on_events`` is called on the loop after every answer."""
+        if stream in self._seats:
+            raise ValueError(f"stream {stream.name} is attached already")
+        self._seats[stream] = _Seat(stream, on_events)
+        self.notify(stream)
+
+    def detach(self, stream: Stream) -> None:
+        """Serve ``stream`` no more. An answer that is on its way is forgotten."""
+        self._seats.pop(stream, None)
+
+    def notify(self, stream: Stream) -> None:
+        """``stream`` has heard more, or was flushed or closed: look at it again."""
+        seat = self._seats.get(stream)
+        if seat is not None and seat.changed_at is None and stream.has_work:
+            seat.changed_at = asyncio.get_running_loop().time()
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled. Only one call may run."""
+        while True:
+            batch = self._next_batch()
+            if batch:
+                await self._serve(batch)
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def _next_batch(self) -> list[tuple[_Seat, Job, float]]:
+        """The most urgent jobs, each with the milliseconds that it waited."""
+        due = [
+            (urgency, seat.changed_at, i, seat)
+            for i, seat in enumerate(self._seats.values())
+            if seat.changed_at is not None and (urgency := seat.stream.urgency) is not None
+        ]
+        now = asyncio.get_running_loop().time()
+        batch = []
+        for _, changed_at, _, seat in sorted(due, key=lambda entry: entry[:3])[: self._batch_limit]:
+            job = seat.stream.next_job()
+            if job is not None:
+                batch.append((seat, job, (now - changed_at) * 1000))
+        for seat in self._seats.values():
+            if seat.changed_at is not None and not seat.stream.has_work:
+                seat.changed_at = None
+        return batch
+
+    async def _serve(self, batch: list[tuple[_Seat, Job, float]]) -> None:
+        try:
+            decodings = await self._device.run([job for _, job, _ in batch])
+        except DeviceError as error:
+            await self._fail(batch, error)
+            return
+        self._failures = 0
+        for (seat, job, queued_ms), decoding in zip(batch, decodings, strict=True):
+            self._answer(seat, job, decoding, queued_ms)
+
+    async def _fail(self, batch: list[tuple[_Seat, Job, float]], error: DeviceError) -> None:
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
+        self._failures = min(self._failures + 1, 10)
+        if self._on_error is not None:
+            self._on_error(error)
+        for seat, job, _ in batch:
+            self._answer(seat, job, None, 0.0)
+        await asyncio.sleep(pause)
+
+    def _answer(self, seat: _Seat, job: Job, decoding: Decoding | None, queued_ms: float) -> None:
+        if self._seats.get(seat.stream) is not seat:
+            return
+        if decoding is None:
+            seat.stream.fail(job)
+        else:
+            seat.stream.complete(job, decoding, queued_ms=queued_ms)
+        seat.on_events()
+        self.notify(seat.stream)
