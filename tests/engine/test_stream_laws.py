@@ -51,7 +51,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(script=scripts(), model=models, steps=actions, partials=st.booleans())
 def test_laws_hold_in_any_order_of_frames_answers_and_failures(
     script: Script, model: dict[str, float], steps: list[tuple[str, int]], partials: bool
@@ -86,7 +86,7 @@ def test_laws_hold_in_any_order_of_frames_answers_and_failures(
     check_accounted(driver, script, margin=WINDOW if not flushes else 4 * WINDOW)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     script=scripts(),
     unstable=st.sampled_from([0.0, 1.0]),
@@ -119,7 +119,7 @@ def test_finals_do_not_depend_on_how_the_audio_was_cut(
     assert finals(frames) == finals([320])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(script=scripts(), gaps=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 40_000)), max_size=4))
 def test_a_gap_ends_the_segment_and_is_reported(script: Script, gaps: list[tuple[int, int]]) -> None:
     """Laws 1, 2, 3 and 7 over a timeline with holes."""

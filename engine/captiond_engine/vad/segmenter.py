@@ -124,7 +124,7 @@ class Segmenter:
         if recent[0].voiced and sum(window.voiced for window in recent) >= self.settings.hold_windows:
             self._voiced += end - max(start, min(end, self._speech_end))
             self._speech_end = end
-        if end - self._speech_end >= self.settings.silence:
+        if end - self._speech_end >= self.settings.silence and not recent[0].voiced:
             return [self._close(self._speech_end + self.settings.post_roll, EndReason.SILENCE)]
         if end - self._start >= self.settings.max_segment:
             return self._cut()
