@@ -122,7 +122,8 @@ class Segmenter:
                 return []
             return [self._open(min(window.start for window in recent if window.voiced))]
         if recent[0].voiced and sum(window.voiced for window in recent) >= self.settings.hold_windows:
-            self._voiced += end - max(start, min(end, self._speech_end))
+            since = self._speech_end
+            self._voiced += sum(w.end - w.start for w in recent if w.voiced and w.start >= since)
             self._speech_end = end
         if end - self._speech_end >= self.settings.silence and not recent[0].voiced:
             return [self._close(self._speech_end + self.settings.post_roll, EndReason.SILENCE)]
