@@ -1,0 +1,494 @@
+"""One stream by hand: what it asks, what it tells, and what it does when things go wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from captiond_engine.stream import StreamSettings
+from captiond_engine.types import (
+    AudioFrame,
+    AudioLost,
+    EndReason,
+    Flushed,
+    SpeechEnded,
+    SpeechStarted,
+    Suppressed,
+    SuppressReason,
+    Transcript,
+    samples_from_ms,
+)
+from captiond_engine.vad.detector import WebrtcDetector
+
+from tests.sim.driving import Driver, check_accounted, check_order, names
+from tests.sim.scripted import LoudDetector, ScriptedModel, ScriptWord, say, speech_audio
+
+S = samples_from_ms(1_000)
+HELLO = say("hello world this is captiond", at=S)  # ends at 2.5 s
+SMALL = StreamSettings(max_segment=6 * S, cut_search=2 * S, ring=8 * S)
+
+
+def talk(seconds: float, at: int = 0) -> tuple[ScriptWord, ...]:
+    """One word after another for so long."""
+    count = int(seconds * S / samples_from_ms(300))
+    return say(" ".join(f"w{i}" for i in range(count)), at=at)
+
+
+# --- the ordinary course ---------------------------------------------------------------------------------
+
+
+def test_a_sentence_gives_a_growing_partial_and_one_final() -> None:
+    driver = Driver(HELLO)
+    driver.listen(5 * S)
+    assert names(driver.events) == ["started", *["partial"] * len(driver.partials), "ended", "final"]
+    assert [final.committed for final in driver.finals] == ["hello world this is captiond"]
+    committed = [partial.committed for partial in driver.partials]
+    assert committed == sorted(committed, key=len)
+    assert committed[-1].startswith("hello world")
+    driver.finish()
+    check_order(driver.events)
+
+
+def test_webrtc_hears_the_same_sentence_in_sound() -> None:
+    driver = Driver(HELLO, detector=WebrtcDetector(), pcm=speech_audio(HELLO, 5 * S))
+    driver.listen(5 * S)
+    assert [final.committed for final in driver.finals] == ["hello world this is captiond"]
+    assert [final.language for final in driver.finals] == ["en"]
+
+
+def test_the_final_is_out_at_the_endpoint_without_another_pass() -> None:
+    driver = Driver(HELLO)
+    ended_at = 0
+    while not driver.of(SpeechEnded):
+        driver.push(320)
+        ended_at = len(driver.jobs)
+        if not driver.of(SpeechEnded):
+            driver.work()
+    assert names(driver.events)[-2:] == ["ended", "final"]
+    assert len(driver.jobs) == ended_at
+    last = driver.jobs[-1]
+    assert (last.kind, last.payload.end) == ("final", driver.finals[0].heard_until)
+    assert last.payload.prompt.prefix == ()
+
+
+def test_partial_windows_end_on_a_grid_and_only_the_newest_is_run_when_behind() -> None:
+    driver = Driver(talk(4))
+    for heard in (S + 480, int(3.2 * S)):
+        driver.listen(heard, work=False)
+        driver.work()
+    ends = [job.payload.end for job in driver.jobs if job.kind == "partial"]
+    step = driver.stream.settings.partial_step
+    assert ends == [2 * step, 6 * step]
+
+
+def test_later_passes_are_forced_to_go_on_from_what_was_committed() -> None:
+    driver = Driver(HELLO)
+    driver.listen(5 * S)
+    tokens = driver.model.tokenizer.encode("hello world this is captiond")
+    prefixes = [job.payload.prompt.prefix for job in driver.jobs if job.kind == "partial"]
+    assert prefixes[0] == ()
+    assert prefixes[-1]
+    assert all(list(prefix) == tokens[: len(prefix)] for prefix in prefixes)
+
+
+def test_windows_are_fitted_or_full_as_the_model_wants() -> None:
+    def hops(**traits: object) -> set[tuple[str, int]]:
+        driver = Driver(HELLO, **traits)
+        driver.listen(5 * S)
+        return {(job.kind, job.payload.mel.shape[1]) for job in driver.jobs}
+
+    assert hops() == {("partial", 300), ("final", 300)}
+    assert hops(window_partial="full", window_final="full") == {("partial", 3_000), ("final", 3_000)}
+    assert hops(window_final="full", min_fitted_window=S) >= {
+        ("partial", 100),
+        ("partial", 150),
+        ("final", 3_000),
+    }
+
+
+def test_without_partials_only_finals_are_told_and_they_are_the_same() -> None:
+    driver = Driver(HELLO, settings=StreamSettings(partials=False))
+    driver.listen(5 * S)
+    assert names(driver.events) == ["started", "ended", "final"]
+    assert [job.kind for job in driver.jobs] == ["final"]
+    assert driver.finals[0].committed == "hello world this is captiond"
+
+
+def test_language_and_hints_apply_from_the_next_segment_on() -> None:
+    script = HELLO + say("and again", at=5 * S)
+    driver = Driver(script, settings=StreamSettings(language="en", hints="captiond"))
+    driver.listen(2 * S)
+    driver.stream.configure(language="de")
+    driver.listen(8 * S)
+    told = {
+        (job.payload.segment, job.payload.prompt.language, job.payload.prompt.hints) for job in driver.jobs
+    }
+    assert told == {(1, "en", "captiond"), (2, "de", "captiond")}
+
+
+# --- pauses, endpoints, cuts -----------------------------------------------------------------------------
+
+
+def test_speech_that_resumes_makes_the_early_final_void() -> None:
+    script = say("one two", at=S) + say("three", at=S + samples_from_ms(600 + 400))
+    driver = Driver(script)
+    driver.listen(5 * S)
+    ends = [job.payload.end for job in driver.jobs if job.kind == "final"]
+    assert len(ends) == 2
+    assert ends[0] < script[-1].start
+    assert [final.committed for final in driver.finals] == ["one two three"]
+    assert driver.finals[0].heard_until == ends[1]
+
+
+def test_an_early_final_still_running_at_the_endpoint_is_the_final() -> None:
+    driver = Driver(HELLO)
+    while (job := driver.take()) is None or job.kind != "final":
+        if job is not None:
+            driver.answer(job)
+        driver.push(320)
+    driver.listen(5 * S, work=False)
+    assert names(driver.events)[-1] == "ended"
+    driver.answer(job)
+    assert [final.committed for final in driver.finals] == ["hello world this is captiond"]
+    assert driver.take() is None
+
+
+def test_an_early_final_still_running_when_speech_resumes_is_shown_as_a_partial() -> None:
+    script = say("one two", at=S) + say("three", at=S + samples_from_ms(600 + 400))
+    driver = Driver(script)
+    while (job := driver.take()) is None or job.kind != "final":
+        if job is not None:
+            driver.answer(job)
+        driver.push(320)
+    driver.listen(script[-1].end, work=False)
+    driver.answer(job)
+    assert (driver.partials[-1].committed + driver.partials[-1].tentative) == "one two"
+    driver.listen(5 * S)
+    assert [final.committed for final in driver.finals] == ["one two three"]
+
+
+def test_a_partial_that_comes_after_the_endpoint_is_dropped() -> None:
+    driver = Driver(HELLO)
+    driver.listen(2 * S, work=False)
+    late = driver.take()
+    assert late is not None
+    driver.listen(5 * S, work=False)
+    driver.answer(late)
+    assert driver.partials == []
+    driver.work()
+    assert names(driver.events) == ["started", "ended", "final"]
+
+
+def test_a_burst_of_noise_is_suppressed_undecoded() -> None:
+    driver = Driver([ScriptWord("click", S, S + samples_from_ms(110))])
+    driver.listen(4 * S)
+    assert names(driver.events) == ["started", "ended", "suppressed"]
+    assert driver.of(Suppressed) == [Suppressed(1, SuppressReason.TOO_SHORT)]
+    assert driver.jobs == []
+
+
+def test_an_empty_final_is_suppressed() -> None:
+    driver = Driver(HELLO, model=ScriptedModel([]))
+    driver.listen(5 * S)
+    assert names(driver.events) == ["started", "ended", "suppressed"]
+    assert driver.of(Suppressed) == [Suppressed(1, SuppressReason.NO_SPEECH)]
+
+
+def test_speech_without_a_pause_is_divided_and_no_word_is_told_twice_or_missed() -> None:
+    script = talk(30)
+    energy = np.full(32 * S, 0.1, np.float32)
+    for word in script:
+        energy[word.start : word.start + 600] = 0.0  # words begin softly: the quietest places
+    driver = Driver(script, settings=SMALL, pcm=energy)
+    driver.listen(32 * S)
+    driver.finish()
+    check_order(driver.events)
+    reasons = [event.reason for event in driver.events if isinstance(event, SpeechEnded)]
+    assert reasons[:-1] == [EndReason.MAX_LENGTH] * (len(reasons) - 1)
+    assert len(reasons) > 4
+    told = " ".join(final.committed for final in driver.finals).split()
+    assert told == [word.text for word in script]
+    assert all(final.heard_until - final.start <= 6 * S for final in driver.finals)
+
+
+def test_speech_from_the_first_to_the_last_sample_is_decoded_whole() -> None:
+    script = say("first middle last", at=0)
+    driver = Driver(script)
+    driver.listen(script[-1].end + 37)
+    driver.finish()
+    assert [(f.committed, f.start, f.heard_until) for f in driver.finals] == [
+        ("first middle last", 0, script[-1].end + 37)
+    ]
+    assert [e.reason for e in driver.events if isinstance(e, SpeechEnded)] == [EndReason.END]
+
+
+def test_an_hour_of_zeros_asks_for_nothing_and_keeps_nothing() -> None:
+    driver = Driver([], detector=WebrtcDetector())
+    for _ in range(3_600 // 20):
+        driver.push(20 * S)
+        assert driver.take() is None
+    assert driver.events == []
+    assert driver.stream.backlog == 0
+    assert driver.stream.oldest_unheard == driver.stream.heard_until == 3_600 * S
+    assert len(driver.stream._segmenter._windows) <= 4 * 34
+
+
+# --- flush, close, gap -----------------------------------------------------------------------------------
+
+
+def test_flush_in_silence_is_answered_at_once() -> None:
+    driver = Driver([])
+    driver.listen(S)
+    driver.flush()
+    assert driver.events == [Flushed(S)]
+
+
+def test_flush_in_speech_is_answered_after_the_final() -> None:
+    driver = Driver(HELLO)
+    driver.listen(2 * S)
+    driver.flush()
+    assert driver.of(Flushed) == []
+    driver.work()
+    assert names(driver.events)[-3:] == ["ended", "final", "flushed"]
+    assert driver.of(SpeechEnded) == [SpeechEnded(1, 2 * S, EndReason.FLUSH)]
+    driver.listen(5 * S)
+    assert " ".join(final.committed for final in driver.finals) == "hello world this is captiond"
+
+
+def test_flush_waits_for_every_segment_before_it_and_none_after() -> None:
+    script = HELLO + say("second", at=4 * S) + say("third", at=6 * S)
+    driver = Driver(script)
+    driver.listen(5 * S, work=False)
+    driver.flush()
+    driver.listen(8 * S, work=False)
+    driver.work()
+    told = [name for name in names(driver.events) if name in ("final", "flushed")]
+    assert told == ["final", "final", "flushed", "final"]
+
+
+def test_after_close_the_tail_is_decoded_and_no_audio_is_taken() -> None:
+    driver = Driver(HELLO)
+    driver.listen(HELLO[-1].end, work=False)
+    driver.close()
+    assert not driver.stream.done
+    with pytest.raises(ValueError, match="closed"):
+        driver.push(320)
+    driver.work()
+    assert driver.stream.done
+    assert driver.finals[0].committed == "hello world this is captiond"
+    driver.close()
+    assert len(driver.finals) == 1
+
+
+def test_audio_heard_already_is_refused_and_an_empty_frame_is_nothing() -> None:
+    driver = Driver(HELLO)
+    driver.push(1_000)
+    with pytest.raises(ValueError, match="already"):
+        driver.push_frame(AudioFrame("a", 900, np.zeros(200, np.float32)))
+    driver.push_frame(AudioFrame("a", 1_000, np.zeros(0, np.float32)))
+    assert driver.stream.heard_until == 1_000
+
+
+def test_a_gap_ends_the_segment_and_its_audio_is_still_decoded() -> None:
+    script = say("one two three four", at=S)
+    pcm = np.abs(speech_audio(script)) + 0.0
+    for word in script:
+        pcm[word.start : word.end] = 0.1
+    driver = Driver(script, detector=LoudDetector(), pcm=pcm)
+    driver.listen(script[1].end, work=False)
+    far = script[1].end + 3_600 * S
+    driver.push_frame(AudioFrame("a", far, np.zeros(320, np.float32)))
+    driver.work()
+    assert names(driver.events) == ["started", "ended", "lost", "final"]
+    assert driver.of(AudioLost) == [AudioLost(script[1].end, far, "gap")]
+    assert driver.finals[0].committed == "one two"
+
+
+# --- a slow or failing device ------------------------------------------------------------------------------
+
+
+def test_segments_that_ended_before_the_device_answered_get_their_finals_in_order() -> None:
+    script = say("one", at=S) + say("two", at=3 * S) + say("three", at=5 * S)
+    driver = Driver(script)
+    driver.listen(4 * S, work=False)
+    running = driver.take()
+    assert running is not None
+    driver.listen(7 * S, work=False)
+    assert driver.take() is None  # one at a time
+    assert driver.stream.backlog > 0
+    assert driver.stream.oldest_unheard < 2 * S
+    driver.answer(running)
+    driver.work()
+    assert [final.committed for final in driver.finals] == ["one", "two", "three"]
+    assert driver.stream.backlog == 0
+
+
+def test_a_final_that_contradicts_what_was_committed_is_decoded_again() -> None:
+    driver = Driver(HELLO, model=ScriptedModel(HELLO, unstable_finals=1.0))
+    driver.listen(5 * S)
+    assert driver.finals[0].committed == "hello world this is captiond"
+    finals = [job for job in driver.jobs if job.kind == "final"]
+    assert [bool(job.payload.prompt.prefix) for job in finals] == [False, True]
+    assert finals[0].payload.end == finals[1].payload.end
+    check_order(driver.events)
+
+
+def test_a_failed_partial_is_dropped_and_the_stream_goes_on() -> None:
+    driver = Driver(HELLO)
+    driver.listen(2 * S, work=False)
+    job = driver.take()
+    assert job is not None
+    driver.fail(job)
+    assert driver.take() is None
+    driver.listen(5 * S)
+    assert driver.finals[0].committed == "hello world this is captiond"
+
+
+def test_a_failed_final_is_tried_once_more() -> None:
+    driver = Driver(HELLO)
+    driver.listen(5 * S, work=False)
+    job = driver.take()
+    assert job is not None
+    driver.fail(job)
+    driver.work()
+    assert driver.finals[0].committed == "hello world this is captiond"
+    assert driver.of(AudioLost) == []
+
+
+def test_a_final_that_fails_twice_is_reported_lost_and_the_next_is_decoded() -> None:
+    script = HELLO + say("later", at=5 * S)
+    driver = Driver(script)
+    driver.listen(7 * S, work=False)
+    for _ in range(2):
+        job = driver.take()
+        assert job is not None
+        driver.fail(job)
+    driver.work()
+    ended = driver.of(SpeechEnded)[0]
+    started = driver.of(SpeechStarted)[0]
+    assert isinstance(ended, SpeechEnded)
+    assert isinstance(started, SpeechStarted)
+    assert driver.of(AudioLost) == [AudioLost(started.at, ended.at, "device")]
+    assert driver.of(Suppressed) == [Suppressed(1, SuppressReason.LOW_CONFIDENCE)]
+    assert [final.committed for final in driver.finals] == ["later"]
+
+
+def test_when_finals_fail_what_was_shown_becomes_the_final() -> None:
+    driver = Driver(HELLO)
+    driver.listen(HELLO[2].end)
+    shown = driver.partials[-1]
+    driver.flush()
+    for _ in range(2):
+        job = driver.take()
+        assert job is not None
+        driver.fail(job)
+    assert driver.finals[0].committed == shown.committed + shown.tentative
+    assert driver.of(AudioLost) == [AudioLost(shown.heard_until, HELLO[2].end, "device")]
+    assert names(driver.events)[-1] == "flushed"
+    check_order(driver.events)
+
+
+def test_an_answer_to_a_forgotten_job_changes_nothing() -> None:
+    driver = Driver(HELLO)
+    driver.listen(5 * S, work=False)
+    job = driver.take()
+    assert job is not None
+    driver.fail(replace(job, generation=job.generation + 1))
+    driver.answer(job)
+    driver.answer(job)
+    driver.fail(job)
+    assert len(driver.finals) == 1
+
+
+def test_speech_that_no_device_took_before_it_was_overwritten_is_reported_lost() -> None:
+    script = tuple(w for i in range(10) for w in say(f"a{i} b{i}", at=(2 * i + 1) * S))
+    driver = Driver(script, settings=SMALL)
+    driver.listen(21 * S, work=False)
+    lost = [event for event in driver.events if isinstance(event, AudioLost)]
+    assert {event.reason for event in lost} == {"overrun"}
+    assert len(lost) >= 5
+    driver.work()
+    driver.finish()
+    check_order(driver.events)
+    check_accounted(driver, script, margin=samples_from_ms(30))
+    assert driver.finals[-1].committed == "a9 b9"
+    assert len(driver.finals) + len(lost) == 10
+
+
+def test_a_job_that_was_taken_needs_the_ring_no_more() -> None:
+    script = tuple(w for i in range(10) for w in say(f"a{i} b{i}", at=(2 * i + 1) * S))
+    driver = Driver(script, settings=SMALL)
+    driver.listen(3 * S, work=False)
+    job = driver.take()
+    assert job is not None
+    driver.listen(21 * S, work=False)
+    driver.answer(job)
+    assert driver.finals[0].committed == "a0 b0"
+
+
+def test_a_device_that_never_answers_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captiond_engine.stream.MOST_WAITING", 10)
+    count = 30
+    script = tuple(w for i in range(count) for w in say("x y", at=(2 * i + 1) * S))
+    driver = Driver(script, settings=SMALL)
+    driver.listen(3 * S, work=False)
+    hung = driver.take()
+    assert hung is not None
+    driver.listen(script[-1].end + S, frame=S, work=False)
+    assert len(driver.stream._waiting) <= 10
+    assert len(driver.of(AudioLost)) > 15
+    driver.answer(hung)
+    driver.finish()
+    check_order(driver.events)
+    check_accounted(driver, script, margin=samples_from_ms(30))
+
+
+def test_a_file_that_keeps_to_the_room_loses_nothing_and_finds_an_end() -> None:
+    script = talk(40, at=S)
+    driver = Driver(script, settings=SMALL)
+    while driver.stream.heard_until < 43 * S:
+        room = driver.stream.room
+        assert room > 0
+        driver.push(min(room, 43 * S - driver.stream.heard_until))
+        driver.work()
+    driver.finish()
+    assert driver.of(AudioLost) == []
+    assert " ".join(final.committed for final in driver.finals).split() == [word.text for word in script]
+
+
+def test_room_is_used_up_by_speech_that_is_not_decoded() -> None:
+    driver = Driver(talk(60), settings=SMALL)
+    room = driver.stream.room
+    driver.listen(5 * S, work=False)
+    assert driver.stream.room <= room - 3 * S
+
+
+# --- settings --------------------------------------------------------------------------------------------
+
+
+def test_a_ring_too_small_for_a_segment_is_refused() -> None:
+    with pytest.raises(ValueError, match="ring"):
+        StreamSettings(ring=25 * S)
+
+
+def test_a_segment_is_never_longer_than_the_model_takes() -> None:
+    driver = Driver(talk(20), settings=StreamSettings(), max_segment=4 * S)
+    driver.listen(20 * S, frame=4_800)
+    driver.finish()
+    assert max(final.heard_until - final.start for final in driver.finals) <= 4 * S
+
+
+def test_timings_of_the_pass_are_told() -> None:
+    driver = Driver(HELLO)
+    driver.listen(5 * S, work=False)
+    job = driver.take()
+    assert job is not None
+    decoding = replace(driver.model.decode(job), encode_ms=7.0, decode_ms=9.0)
+    driver.stream.complete(job, decoding, queued_ms=3.0)
+    driver.collect()
+    timings = driver.finals[0].timings
+    assert timings is not None
+    assert (timings.queued_ms, timings.encode_ms, timings.decode_ms, timings.tokens) == (3.0, 7.0, 9.0, 5)
+    assert all(isinstance(word.probability, float) for word in driver.finals[0].words)
+    assert isinstance(driver.finals[0], Transcript)
