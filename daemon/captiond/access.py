@@ -63,7 +63,9 @@ class Access:
             shown.append(credentials.strip())
         # Every pair is compared, so that the time tells nothing.
         verdicts = [
-            hmac.compare_digest(token.encode(), known.encode()) for token in shown[:2] for known in self._tokens
+            hmac.compare_digest(token.encode(), known.encode())
+            for token in shown[:2]
+            for known in self._tokens
         ]
         return any(verdicts)
 

@@ -28,11 +28,7 @@ WindowChoice = Literal["auto", "full", "fitted"]
 STREAM_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of the file."""
-
-
-class ServerConfig(_Table):
+class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8765
     tokens_file: str = ""
@@ -43,25 +39,26 @@ class ServerConfig(_Table):
     key: str = ""
 
 
-class ModelConfig(_Table):
+class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1)] = "base.en"
-    device: Annotated[str, Meta(min_length=1)] = "auto"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
     language: str = ""
     window_partial: WindowChoice = "auto"
     window_final: WindowChoice = "auto"
     batch: Annotated[int, Meta(ge=1, le=256)] = 1
 
 
-class SegmentConfig(_Table):
+class SegmentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     silence_ms: Annotated[int, Meta(ge=100, le=5_000)] = 500
     pre_roll_ms: Annotated[int, Meta(ge=0, le=2_000)] = 300
-    min_speech_ms: Annotated[int, Meta(ge=0, le=2_000)] = 90
+    post_roll_ms: Annotated[int, Meta(ge=20, le=2_000)] = 200
+    min_speech_ms: Annotated[int, Meta(ge=0, le=2_000)] = 150
     max_segment_ms: Annotated[int, Meta(ge=2_000, le=29_000)] = 25_000
     partial_step_ms: Annotated[int, Meta(ge=100, le=10_000)] = 500
     vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
 
 
-class LimitsConfig(_Table):
+class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     read_ahead_ms: Annotated[int, Meta(ge=1_000, le=600_000)] = 30_000
     resume_ms: OptionalMilliseconds = 30_000
     lag_warn_ms: Milliseconds = 3_000
@@ -77,23 +74,23 @@ class LimitsConfig(_Table):
     drain_ms: Milliseconds = 8_000
 
 
-class HistoryConfig(_Table):
+class HistoryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     finals: Annotated[int, Meta(ge=0, le=1_000)] = 1_000
     streams: Annotated[int, Meta(ge=0, le=10_000)] = 64
 
 
-class PrivacyConfig(_Table):
+class PrivacyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     suppressed_text: bool = False
 
 
-class LogConfig(_Table):
+class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class SourceConfig(_Table):
+class SourceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One ``[[source]]``: audio that the daemon fetches by itself."""
 
-    name: Annotated[str, Meta(pattern=f"^{STREAM_NAME.pattern}$")]
+    name: str
     kind: Literal["file"] = "file"
     path: Annotated[str, Meta(min_length=1)]
     pace: Literal["realtime", "fast"] = "realtime"
@@ -102,7 +99,7 @@ class SourceConfig(_Table):
     prompt: str = ""
 
 
-class Config(_Table):
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerConfig = ServerConfig()
     model: ModelConfig = ModelConfig()
     segment: SegmentConfig = SegmentConfig()
@@ -131,6 +128,16 @@ def load(path: Path | None = None, settings: Sequence[str] = ()) -> Config:
     return _resolve(config, path.parent) if path else config
 
 
+def check_files(config: Config) -> None:
+    """Look at the files that ``config`` names, as ``config check`` does. Raises ConfigError."""
+    server = config.server
+    named = {"server.tokens_file": server.tokens_file, "server.cert": server.cert, "server.key": server.key}
+    named |= {f"source {source.name}: path": source.path for source in config.source}
+    for key, path in named.items():
+        if path and not Path(path).is_file():
+            raise ConfigError(f"{key}: there is no file {path}.")
+
+
 def is_loopback(host: str) -> bool:
     """Whether ``host`` can be reached from this machine only."""
     if host == "localhost":
@@ -144,17 +151,23 @@ def is_loopback(host: str) -> bool:
 def to_toml(config: Config) -> str:
     """``config`` as TOML that ``load`` reads back to an equal value."""
     lines: list[str] = []
-    tables: dict[str, dict[str, object]] = msgspec.to_builtins(config)
+    tables: dict[str, object] = msgspec.to_builtins(config)
     for name, table in tables.items():
-        for entry in table if isinstance(table, list) else [table]:
-            lines.append(f"[[{name}]]" if isinstance(table, list) else f"[{name}]")
-            lines += [f"{key} = {_toml_value(value)}" for key, value in entry.items()]
+        for entry in [table] if isinstance(table, dict) else _entries(table):
+            lines.append(f"[{name}]" if isinstance(table, dict) else f"[[{name}]]")
+            lines += [f"{key} = {toml_value(value)}" for key, value in entry.items()]
             lines.append("")
     return "\n".join(lines)
 
 
-def _toml_value(value: object) -> str:
-    # A JSON string, number, boolean or list of strings is the same text in TOML.
+def _entries(table: object) -> list[dict[str, object]]:
+    """The entries of an array of tables."""
+    return [entry for entry in table if isinstance(entry, dict)] if isinstance(table, list | tuple) else []
+
+
+def toml_value(value: object) -> str:
+    """A string, number, boolean or list of strings as TOML."""
+    # A JSON string, number, boolean or list of strings reads the same in TOML.
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
 
 
@@ -175,7 +188,9 @@ def _apply(data: dict[str, object], setting: str) -> None:
     key, equals, text = setting.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
-        raise ConfigError(f'--set "{setting}": expected table.key=value.', advice="For example server.port=9000.")
+        raise ConfigError(
+            f'--set "{setting}": expected table.key=value.', advice="For example server.port=9000."
+        )
     try:
         value: object = tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
@@ -209,9 +224,6 @@ def _refuse_unknown(data: object, shape: type[Struct], path: str, where: str) ->
 
 def _nearest(key: str, full: str, known: dict[str, type], path: str) -> str:
     """The known key most like ``key``: of the same table, else of any table, else ''."""
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if close:
-        return f"{path}{close[0]}"
     everywhere = {
         f"{table.name}.{field.name}": field.name
         for table in msgspec.structs.fields(Config)
@@ -219,7 +231,8 @@ def _nearest(key: str, full: str, known: dict[str, type], path: str) -> str:
         for field in msgspec.structs.fields(table.type)
     }
     same = [name for name, last in everywhere.items() if last == key]
-    return same[0] if same else next(iter(difflib.get_close_matches(full, everywhere, n=1, cutoff=0.75)), "")
+    close = same or [path + name for name in difflib.get_close_matches(key, known, n=1, cutoff=0.6)]
+    return (close or difflib.get_close_matches(full, everywhere, n=1, cutoff=0.75) or [""])[0]
 
 
 def _explain(message: str) -> str:
@@ -235,18 +248,33 @@ def _check(config: Config, where: str) -> None:
     server = config.server
     if not is_loopback(server.host) and not server.tokens_file and not server.insecure:
         raise ConfigError(
-            f'{where}: server.host = "{server.host}" would let the network listen in and speak without a token.',
+            f'{where}: server.host = "{server.host}" would let the network in without a token.',
             advice="Set server.tokens_file, or say server.insecure = true.",
+        )
+    if config.segment.post_roll_ms > config.segment.silence_ms:
+        raise ConfigError(
+            f"{where}: segment.post_roll_ms ({config.segment.post_roll_ms}) is longer than "
+            f"segment.silence_ms ({config.segment.silence_ms}).",
+            advice="What is kept after speech lies within the silence that ends it.",
         )
     if bool(server.cert) != bool(server.key):
         missing = "server.key" if server.cert else "server.cert"
         raise ConfigError(f"{where}: {missing} is missing.", advice="TLS needs server.cert and server.key.")
     names = [source.name for source in config.source]
-    for name in names:
+    for number, name in enumerate(names):
+        if not STREAM_NAME.fullmatch(name):
+            raise ConfigError(
+                f'{where}: source[{number}].name: "{name}" cannot be the name of a stream.',
+                advice="Use 1 to 64 letters, digits, dots, dashes or underscores.",
+            )
         if names.count(name) > 1:
-            raise ConfigError(f'{where}: two sources are named "{name}".', advice="Every stream needs its own name.")
+            raise ConfigError(
+                f'{where}: two sources are named "{name}".', advice="Every stream needs its own name."
+            )
     if len(names) > config.limits.max_streams:
-        raise ConfigError(f"{where}: {len(names)} sources, but limits.max_streams is {config.limits.max_streams}.")
+        raise ConfigError(
+            f"{where}: {len(names)} sources, but limits.max_streams is {config.limits.max_streams}."
+        )
 
 
 def _resolve(config: Config, folder: Path) -> Config:

@@ -31,7 +31,7 @@ class Feed:
         self.name = name
         self.epoch = secrets.token_hex(4)
         self.seq = 0
-        self.next_segment = 0  # one more than the highest segment number told
+        self.last_segment = 0  # the highest segment number told
         self.open = False
         self.partial: Published | None = None
         self.boxes: set[Mailbox] = set()
@@ -51,7 +51,7 @@ class Feed:
             self.partial = message
             return
         if isinstance(event, wire.Final | wire.Suppressed | wire.SpeechStarted | wire.SpeechEnded):
-            self.next_segment = max(self.next_segment, event.segment + 1)
+            self.last_segment = max(self.last_segment, event.segment)
         if isinstance(event, wire.Final | wire.Suppressed | wire.StreamClosed):
             self.partial = None
         self._facts.append((order, message))
@@ -92,7 +92,6 @@ class Hub:
     max_closed: int = 64
     max_facts: int = 64
     max_bytes: int = 1_048_576
-    suppressed_text: bool = False
     epoch: str = field(default_factory=lambda: secrets.token_hex(4))
     _feeds: dict[str, Feed] = field(default_factory=dict)
     _everyone: set[Mailbox] = field(default_factory=set)
@@ -141,13 +140,14 @@ class Hub:
         else:
             feed = self.feed(name)
             feed.boxes.add(box)
-            known = missed.epoch in (None, feed.epoch) and missed.since is not None
-            resumed = feed.since(missed.since) if known and missed.since is not None else None
+            known = missed.since is not None and missed.epoch in (None, feed.epoch)
+            resumed = feed.since(missed.since or 0) if known else None
             gap = missed.since is not None and resumed is None
             finals_only = [fact for _, fact in feed.finals()][-missed.finals :] if missed.finals else []
             past = finals_only if resumed is None else resumed
             partials = [feed.partial] if feed.partial else []
-            hello = replace(hello, epoch=feed.epoch, seq=feed.seq, stream=name)
+            seq = feed.seq if resumed is None else missed.since
+            hello = replace(hello, epoch=feed.epoch, seq=seq, stream=name)
         if gap:
             hello = replace(hello, gap=True)
         box.begin([Published(hello), *past, *partials])

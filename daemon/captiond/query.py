@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args
 from urllib.parse import parse_qsl, urlsplit
 
+from captiond_engine.audio.pcm import LEAST_RATE_HZ, MOST_CHANNELS, MOST_RATE_HZ, Encoding
+
 from captiond.config import STREAM_NAME
-from captiond.wire import ClientError, quote
+from captiond.messages import ClientError, quote
 
 T = TypeVar("T")
 EventChoice = Literal["all", "final", "none"]
 
-ENCODINGS = ("pcm_s16le", "pcm_f32le", "pcm_mulaw", "pcm_alaw")
-RATE_HZ = (8_000, 192_000)
-MAX_CHANNELS = 8
+ENCODINGS: tuple[str, ...] = get_args(Encoding)
 MAX_HISTORY = 1_000
 DEFAULT_HISTORY = 20
 
@@ -62,7 +62,9 @@ class Parameters:
     def __init__(self, target: str) -> None:
         self._values: dict[str, str] = {}
         try:
-            pairs = parse_qsl(urlsplit(target).query, keep_blank_values=True, errors="strict", max_num_fields=64)
+            pairs = parse_qsl(
+                urlsplit(target).query, keep_blank_values=True, errors="strict", max_num_fields=64
+            )
         except (ValueError, UnicodeDecodeError):
             raise ClientError("invalid_query", "The query of the address cannot be read.") from None
         for name, value in pairs:
@@ -83,7 +85,9 @@ class Parameters:
         return self._values.get(name) or None
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
-        return self.read(name, default, lambda text: _whole(text, low, high), f"a number from {low} to {high}")
+        return self.read(
+            name, default, lambda text: _whole(text, low, high), f"a number from {low} to {high}"
+        )
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         """One of ``choices``, the first by default."""
@@ -110,8 +114,8 @@ def parse_speak(target: str) -> SpeakQuery:
     return SpeakQuery(
         stream=stream or None,
         encoding=given.choice("encoding", ENCODINGS),
-        rate_hz=given.number("rate", 16_000, *RATE_HZ),
-        channels=given.number("channels", 1, 1, MAX_CHANNELS),
+        rate_hz=given.number("rate", 16_000, LEAST_RATE_HZ, MOST_RATE_HZ),
+        channels=given.number("channels", 1, 1, MOST_CHANNELS),
         language=given.text("language"),
         prompt=given.text("prompt") or "",
         view=given.view(("all", "final", "none")),

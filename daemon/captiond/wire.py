@@ -1,4 +1,4 @@
-"""The JSON of protocol version 1: events out, client messages in.
+"""The JSON of protocol version 1: the events that the daemon sends.
 
 Takes: engine events in samples. Gives: the exact shapes of the wire, in whole milliseconds. Knows no
 socket, no stream and no history; ``seq`` and ``stream`` are filled in by the hub.
@@ -21,8 +21,6 @@ CLOSE_WRONG_KIND = 1003
 CLOSE_POLICY = 1008
 CLOSE_INTERNAL = 1011
 CLOSE_OVERLOADED = 1013
-
-MAX_HEARD_TEXT = 80  # how much of a stranger's text an error message repeats
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -210,67 +208,3 @@ def _timings(timings: heard.Timings | None) -> Timings | UnsetType:
 
 def _whole(milliseconds: float | None) -> int | None:
     return None if milliseconds is None else round(milliseconds)
-
-
-# --- what a client may say -------------------------------------------------------------------------
-
-
-class Flush(Struct, frozen=True, tag_field="type", tag="flush"):
-    """Finish what has been heard so far."""
-
-
-class End(Struct, frozen=True, tag_field="type", tag="end"):
-    """No more audio."""
-
-
-class Keepalive(Struct, frozen=True, tag_field="type", tag="keepalive"):
-    """Nothing, but the client lives."""
-
-
-class Configure(Struct, frozen=True, tag_field="type", tag="configure"):
-    """From the next segment on."""
-
-    language: str | UnsetType = UNSET
-    prompt: str | UnsetType = UNSET
-
-
-ClientMessage = Flush | End | Keepalive | Configure
-_KNOWN = {"flush": Flush, "end": End, "keepalive": Keepalive, "configure": Configure}
-
-
-class ClientError(Exception):
-    """A message or a query that cannot be used; ``code`` is stable."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-def parse_client_message(text: str) -> ClientMessage | None:
-    """A client's text message; None for a type that we do not know. Raises ClientError."""
-    try:
-        data = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        raise ClientError(
-            "invalid_json",
-            f"A text message must be a JSON object, not {quote(text)}. Audio goes into binary messages.",
-        ) from None
-    kind = data.get("type") if isinstance(data, dict) else None
-    if not isinstance(kind, str):
-        raise ClientError("invalid_message", 'A text message must be a JSON object with a "type".')
-    if data.get("v", VERSION) != VERSION:
-        raise ClientError("unsupported_version", f'This daemon speaks "v": {VERSION}.')
-    if kind not in _KNOWN:
-        return None
-    try:
-        message: ClientMessage = msgspec.convert(data, _KNOWN[kind])
-    except msgspec.ValidationError as error:
-        raise ClientError("invalid_value", f"{kind}: {error}".replace("`", "")) from None
-    return message
-
-
-def quote(text: str) -> str:
-    """A stranger's text, shortened, with nothing in it that a terminal would obey."""
-    short = text if len(text) <= MAX_HEARD_TEXT else text[:MAX_HEARD_TEXT] + "…"
-    return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short) + '"'

@@ -1,0 +1,231 @@
+"""The command line: what to do and with which configuration.
+
+Takes arguments, gives an exit code (0 done, 2 usage, 69 unreachable, 78 configuration or model). Text for
+people goes to standard error; standard output holds results only. Heavy imports wait for their command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from captiond_engine.errors import EXIT_USAGE, AudioError
+
+from captiond import __version__
+from captiond import config as configuration
+
+if TYPE_CHECKING:
+    from captiond_engine.engine import Engine
+
+# Programs that talk to a daemon live in a package that the daemon does not need.
+CLIENT_COMMANDS = {
+    "speak": "captiond_clients.speak",
+    "listen": "captiond_clients.listen",
+    "demo": "captiond_clients.demo",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose client commands are imported when they are asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted((*super().list_commands(context), *CLIENT_COMMANDS))
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in CLIENT_COMMANDS:
+            return super().get_command(context, name)
+        command = importlib.import_module(CLIENT_COMMANDS[name]).command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{CLIENT_COMMANDS[name]}.command is no command")
+        return command
+
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file; without it every key has its default.",
+)
+model_option = click.option("--model", help="Model name, hub name, folder or .pt file (model.name).")
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="TABLE.KEY=VALUE", help="Set one key, as often as needed."
+)
+
+
+def _load(config_path: Path | None, model: str | None, settings: tuple[str, ...]) -> configuration.Config:
+    # Quoted, so that a model named "1" stays a name.
+    chosen = (f"model.name={configuration.toml_value(model)}",) if model else ()
+    return configuration.load(config_path, (*settings, *chosen))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="captiond")
+def main() -> None:
+    """Live speech to captions on a machine you own."""
+
+
+@main.command()
+@config_option
+@model_option
+@set_option
+def serve(config_path: Path | None, model: str | None, settings: tuple[str, ...]) -> None:
+    """Run the daemon."""
+    from captiond.app import App, load_engine
+    from captiond.progress import StartDisplay
+    from captiond.telemetry import set_up_logging
+
+    config = _load(config_path, model, settings)
+    set_up_logging(config.log.level)
+
+    async def run() -> None:
+        with StartDisplay() as display:
+            app = App(
+                config,
+                lambda progress: load_engine(config, progress),
+                on_bound=lambda address: print(f"captions page: {address}", file=sys.stderr, flush=True),
+                progress=display,
+                on_ready=display.close,
+            )
+            await app.run(_stop_on_signal())
+
+    asyncio.run(run())
+
+
+def _stop_on_signal() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; a second one ends the process where it stands."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--format", "shape", type=click.Choice(["text", "json", "srt", "vtt"]), default="text", show_default=True
+)
+@config_option
+@model_option
+@set_option
+def transcribe(
+    files: tuple[Path, ...],
+    shape: str,
+    config_path: Path | None,
+    model: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Turn audio files into text. A file that cannot be read is told and the others go on."""
+    from captiond.app import load_engine
+    from captiond.audio import check_file
+    from captiond.progress import StartDisplay
+
+    config = _load(config_path, model, settings)
+    good = [path for path in files if _tell_failure(path, check_file)]
+    if not good:
+        sys.exit(EXIT_USAGE)
+    with StartDisplay() as display:
+        engine = load_engine(config, display)
+    try:
+        written = [
+            _tell_failure(path, lambda path: asyncio.run(_write(path, shape, config, engine)))
+            for path in good
+        ]
+    finally:
+        engine.close()
+    if len(good) < len(files) or not all(written):
+        sys.exit(EXIT_USAGE)
+
+
+def _tell_failure(path: Path, work: Callable[[Path], object]) -> bool:
+    """Whether ``work(path)`` could be done; an AudioError is one line on standard error."""
+    try:
+        work(path)
+    except AudioError as error:
+        print(f"captiond: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+async def _write(path: Path, shape: str, config: configuration.Config, engine: Engine) -> None:
+    from captiond import transcribe as files
+
+    if shape == "json":
+        async with aclosing(files.transcribe(path, config, engine)) as events:
+            async for event in events:
+                print(event.decode(), flush=True)
+        return
+    finals = await files.finals_of(path, config, engine)
+    print(files.WRITERS[shape](finals), end="", flush=True)
+
+
+@main.group()
+def models() -> None:
+    """Which models there are and where."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """Known models and where they lie on this machine."""
+    from captiond_engine import models as known
+
+    for entry in known.listing():
+        print(f"{entry.name:18} {entry.origin:38} {entry.where or '-'}")
+
+
+@models.command("pull")
+@click.argument("name")
+def models_pull(name: str) -> None:
+    """Download a model and check it; prints its folder."""
+    from captiond_engine import models as known
+
+    from captiond.progress import StartDisplay
+
+    with StartDisplay() as display:
+        path = known.pull(name, progress=display)
+    print(path)
+
+
+@models.command("path")
+@click.argument("name")
+def models_path(name: str) -> None:
+    """Print where a model lies; 78 if it is not on this machine."""
+    from captiond_engine import models as known
+
+    print(known.find(name))
+
+
+@main.group("config")
+def config_group() -> None:
+    """Check or show the configuration."""
+
+
+@config_group.command("check")
+@config_option
+@set_option
+def config_check(config_path: Path | None, settings: tuple[str, ...]) -> None:
+    """Say whether the configuration can be used."""
+    configuration.check_files(configuration.load(config_path, settings))
+    print("the configuration is good", file=sys.stderr)
+
+
+@config_group.command("show")
+@config_option
+@set_option
+def config_show(config_path: Path | None, settings: tuple[str, ...]) -> None:
+    """Print the configuration with all its defaults, as TOML."""
+    print(configuration.to_toml(configuration.load(config_path, settings)), end="")

@@ -1,0 +1,16 @@
+"""What the edges share once the model is there: passed to every route and source, owned by ``app``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from captiond.config import Config
+from captiond.hub import Hub
+from captiond.sessions import Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    config: Config
+    hub: Hub
+    sessions: Sessions

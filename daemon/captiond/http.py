@@ -1,0 +1,202 @@
+"""The one port before the upgrade: plain GETs are answered, websockets are let through or refused.
+
+Takes: a request. Gives: a response, or None to go on with the websocket. Knows the routes' names and
+who may use them, not what they do.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import importlib.util
+import mimetypes
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+from captiond_engine.types import ms_from_samples
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers, MultipleValuesError
+from websockets.exceptions import InvalidHeader
+from websockets.headers import parse_subprotocol
+from websockets.http11 import Request, Response
+
+from captiond.access import Access
+from captiond.context import Context
+from captiond.readiness import Readiness
+
+RETRY_AFTER_S = 2
+PAGES = {"/": "captions.html", "/overlay": "overlay.html"}
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+# The pages are whole in themselves; nothing is fetched from elsewhere.
+PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
+)
+
+
+class Front:
+    """Answers every request of the port. ``context`` appears when the model is there."""
+
+    def __init__(self, access: Access, readiness: Readiness, routes: Collection[str], version: str) -> None:
+        self.context: Context | None = None
+        self._access = access
+        self._readiness = readiness
+        self._routes = routes
+        self._version = version
+        self._pages = pages_folder()
+        self._plain: dict[str, Callable[[], Response]] = {
+            "/healthz": self._health,
+            "/readyz": self._ready,
+            "/v1/streams": self._streams,
+        }
+
+    def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """As ``websockets.asyncio.server.serve`` asks it; None lets the upgrade go on."""
+        response = self._answer(request)
+        if response is not None and request.method == "HEAD":
+            response.body = b""
+        return response
+
+    def _answer(self, request: Request) -> Response | None:
+        path = urlsplit(request.path).path
+        try:
+            host, origin = request.headers.get("Host"), request.headers.get("Origin")
+            authorization = request.headers.get("Authorization")
+            offered = [
+                n
+                for value in request.headers.get_all("Sec-WebSocket-Protocol")
+                for n in parse_subprotocol(value)
+            ]
+        except (MultipleValuesError, InvalidHeader):
+            return answer(HTTPStatus.BAD_REQUEST, "A header is given twice or cannot be read.\n")
+        if request.method not in ("GET", "HEAD"):
+            refused = answer(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered here.\n")
+            refused.headers["Allow"] = "GET, HEAD"
+            return refused
+        if not self._access.host_allowed(host):
+            return answer(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "This host name is not served here; server.hosts lists those that are.\n",
+            )
+        if not self._access.origin_allowed(origin, host):
+            return answer(
+                HTTPStatus.FORBIDDEN,
+                "Pages of this origin are not let in; server.origins lists those that are.\n",
+            )
+        if path.startswith("/v1/") and not self._access.token_accepted(authorization, offered):
+            refused = answer(HTTPStatus.UNAUTHORIZED, "A token of server.tokens_file is needed.\n")
+            refused.headers["WWW-Authenticate"] = 'Bearer realm="captiond"'
+            return refused
+        if path in self._routes:
+            return self._admit(path, resuming="resume=" in request.path)
+        if path in self._plain:
+            return self._plain[path]()
+        return self._page(path)
+
+    def _admit(self, path: str, *, resuming: bool) -> Response | None:
+        """Let a websocket in, unless it could not be served; HTTP can still say so then."""
+        context = self.context
+        reasons = self._readiness.stopping_or_loading()
+        if context is None or reasons:
+            return later(" ".join(reasons) or "The model is not ready yet.")
+        limits = context.config.limits
+        if path == "/v1/captions" and context.hub.box_count() >= limits.max_subscribers:
+            return later(f"All {limits.max_subscribers} listeners' places are taken.")
+        if path != "/v1/captions" and not resuming and context.sessions.full():
+            return later(f"All {limits.max_streams} streams are taken.")
+        return None
+
+    def _health(self) -> Response:
+        return json_answer(HTTPStatus.OK, {"alive": True, "version": self._version})
+
+    def _ready(self) -> Response:
+        reasons = self._readiness.reasons()
+        if not reasons:
+            return json_answer(HTTPStatus.OK, {"ready": True, "reasons": []})
+        response = json_answer(HTTPStatus.SERVICE_UNAVAILABLE, {"ready": False, "reasons": reasons})
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        return response
+
+    def _streams(self) -> Response:
+        if self.context is None:
+            return json_answer(HTTPStatus.OK, [])
+        hub = self.context.hub
+        return json_answer(
+            HTTPStatus.OK,
+            [
+                {
+                    "name": session.name,
+                    "source": session.source,
+                    "opened_at": datetime.fromtimestamp(session.opened_at, UTC).isoformat(
+                        timespec="milliseconds"
+                    ),
+                    "heard_until_ms": ms_from_samples(session.heard_until),
+                    "behind_ms": session.behind_ms,
+                    "subscribers": hub.listeners(session.feed),
+                }
+                for session in self.context.sessions.present()
+            ],
+        )
+
+    def _page(self, path: str) -> Response:
+        name = PAGES.get(path) or unquote(path).lstrip("/")
+        body = read_page(self._pages, name) if self._pages else None
+        if body is None:
+            return answer(HTTPStatus.NOT_FOUND, "There is nothing at this address.\n")
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        charset = "; charset=utf-8" if kind.startswith("text/") or kind.endswith("javascript") else ""
+        response = respond(HTTPStatus.OK, body, kind + charset)
+        response.headers["Content-Security-Policy"] = PAGE_POLICY
+        return response
+
+
+def pages_folder() -> Path | None:
+    """Where the pages lie: inside the clients' package in a wheel, beside it in a checkout."""
+    spec = importlib.util.find_spec("captiond_clients")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        for folder in (Path(place) / "web", Path(place).parent / "web"):
+            if folder.is_dir():
+                return folder.resolve()
+    return None
+
+
+def read_page(folder: Path, name: str) -> bytes | None:
+    """A file of ``folder``; None for anything hidden, missing or outside of it."""
+    if "\0" in name or any(part.startswith(".") for part in Path(name).parts):
+        return None
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder) or not path.is_file():
+        return None
+    return path.read_bytes()
+
+
+def later(reason: str) -> Response:
+    response = answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+def json_answer(status: HTTPStatus, value: object) -> Response:
+    return respond(status, msgspec.json.encode(value), JSON)
+
+
+def answer(status: HTTPStatus, text: str) -> Response:
+    return respond(status, text.encode(), TEXT)
+
+
+def respond(status: HTTPStatus, body: bytes, content_type: str) -> Response:
+    headers = Headers(
+        {
+            "Date": email.utils.formatdate(usegmt=True),
+            "Connection": "close",
+            "Content-Length": str(len(body)),
+            "Content-Type": content_type,
+            "Cache-Control": "no-cache",
+            "X-Content-Type-Options": "nosniff",
+        }
+    )
+    return Response(status.value, status.phrase, headers, body)
