@@ -1,9 +1,9 @@
 """Whisper on MAX. The only part of captiond that imports MAX.
 
-MAX tells its maker how it is used unless it is told not to before it is loaded: with version 26.7 a process
-that loads a graph looks up a telemetry host, and with the first of these variables at 0 it opens no connection
-at all. The second is the same switch for its crash reports, which would hold memory and so what was said.
-captiond keeps to itself; whoever wants to tell Modular sets them to 1.
+MAX tells its maker how it is used unless it is told not to before it is loaded. With version 26.7 a process
+that loads a graph looks up a telemetry host; with the first of these variables at 0 it opens no connection.
+The second is the same switch for its crash reports, which would hold memory, and so what was said. captiond
+keeps to itself; whoever wants to tell Modular sets them to 1.
 """
 
 import os
