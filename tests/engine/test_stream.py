@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from captiond_engine.audio.mel import log_mel
 from captiond_engine.stream import StreamSettings
 from captiond_engine.types import (
     AudioFrame,
@@ -90,6 +91,16 @@ def test_later_passes_are_forced_to_go_on_from_what_was_committed() -> None:
     assert prefixes[0] == ()
     assert prefixes[-1]
     assert all(list(prefix) == tokens[: len(prefix)] for prefix in prefixes)
+
+
+def test_no_more_is_committed_than_the_decoder_can_be_made_to_repeat() -> None:
+    driver = Driver(talk(9, at=S), max_prefix_tokens=5)
+    driver.listen(12 * S)
+    prefixes = [len(job.payload.prompt.prefix) for job in driver.jobs]
+    assert max(prefixes) == 5
+    assert driver.partials[-1].committed == "w0 w1 w2 w3 w4"
+    assert driver.finals[0].committed.split() == [f"w{i}" for i in range(30)]
+    check_order(driver.events)
 
 
 def test_windows_are_fitted_or_full_as_the_model_wants() -> None:
@@ -178,6 +189,7 @@ def test_a_partial_that_comes_after_the_endpoint_is_dropped() -> None:
     assert driver.partials == []
     driver.work()
     assert names(driver.events) == ["started", "ended", "final"]
+    assert driver.finals[0].committed == "hello world this is captiond"
 
 
 def test_a_burst_of_noise_is_suppressed_undecoded() -> None:
@@ -210,6 +222,25 @@ def test_speech_without_a_pause_is_divided_and_no_word_is_told_twice_or_missed()
     told = " ".join(final.committed for final in driver.finals).split()
     assert told == [word.text for word in script]
     assert all(final.heard_until - final.start <= 6 * S for final in driver.finals)
+
+
+@pytest.mark.parametrize("quiet_s", [4.2, 4.9, 5.7])
+def test_a_cut_far_back_takes_back_nothing_and_repeats_nothing(quiet_s: float) -> None:
+    """Passes had heard beyond the cut: what they showed there is told by the next segment alone."""
+    script = talk(9)
+    quiet = round(quiet_s / 0.3) * samples_from_ms(300)
+    pcm = np.random.default_rng(3).normal(0, 0.1, 11 * S).astype(np.float32)
+    pcm[quiet - 800 : quiet + 800] *= 0.01
+    driver = Driver(script, settings=SMALL, pcm=pcm)
+    driver.listen(11 * S)
+    driver.finish()
+    check_order(driver.events)
+    assert abs(driver.finals[0].heard_until - quiet) < samples_from_ms(60)
+    assert " ".join(final.committed for final in driver.finals).split() == [word.text for word in script]
+    for job in driver.jobs:
+        window = job.payload
+        whole = log_mel(pcm[window.start : window.end], 80, window.mel.shape[1])
+        np.testing.assert_allclose(window.mel, whole, atol=1e-6)
 
 
 def test_speech_from_the_first_to_the_last_sample_is_decoded_whole() -> None:

@@ -159,7 +159,7 @@ class Segmenter:
         return Began(self._start, max(onset, self._start))
 
     def _close(self, at: int, reason: EndReason) -> Ended:
-        ended = Ended(at, reason, self._voiced, min(at, self._speech_end))
+        ended = Ended(at, reason, self._voiced, self._speech_end)
         self._floor = at
         self._start = None
         self._voiced = 0
