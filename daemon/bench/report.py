@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -112,30 +112,41 @@ def silence_figures(recordings: Sequence[Recording], _: Mapping[Path, str]) -> F
 
 
 def error_rates(recordings: Sequence[Recording], offline: Mapping[Path, str]) -> dict[str, Figures]:
-    """Streaming and offline WER over all clips and by condition; ``delta`` in points."""
-    pools: dict[str, tuple[metrics.WordErrors, metrics.WordErrors]] = {}
+    """Streaming and offline WER over all clips, by condition and by session; ``delta`` in points.
+
+    ``plain``: without Whisper's normalizer, which makes one word of a string of digits.
+    """
+    named: dict[str, list[Recording]] = {}
     for recording in recordings:
         clip = recording.clip
-        reference = _normalise(clip.text)
-        streamed = _normalise(" ".join(_finals(read_timeline(recording.received))))
         for name in dict.fromkeys(("all", clip.condition, clip.id if clip.is_session else clip.condition)):
-            stream_pool, offline_pool = pools.setdefault(name, (metrics.WordErrors(), metrics.WordErrors()))
-            stream_pool.add(reference, streamed)
-            if clip.path in offline:
-                offline_pool.add(reference, _normalise(offline[clip.path]))
-    return {name: _rate_pair(*pair) for name, pair in pools.items()}
+            named.setdefault(name, []).append(recording)
+    return {
+        name: {
+            **_rates(own, offline, _normalise),
+            "plain": _rates(own, offline, lambda text: " ".join(metrics.plain_words(text))),
+        }
+        for name, own in named.items()
+    }
 
 
-def _rate_pair(streaming: metrics.WordErrors, offline: metrics.WordErrors) -> Figures:
-    delta = None
-    if streaming.rate is not None and offline.rate is not None:
-        delta = round(streaming.rate - offline.rate, 2)
+def _rates(
+    recordings: Sequence[Recording], offline: Mapping[Path, str], normalise: Callable[[str], str]
+) -> Figures:
+    streaming, whole = metrics.WordErrors(), metrics.WordErrors()
+    for recording in recordings:
+        clip = recording.clip
+        reference = normalise(clip.text)
+        streaming.add(reference, normalise(" ".join(_finals(read_timeline(recording.received)))))
+        if clip.path in offline:
+            whole.add(reference, normalise(offline[clip.path]))
+    known = streaming.rate is not None and whole.rate is not None
     return {
         "clips": streaming.clips,
         "words": streaming.words,
         "streaming": streaming.rate,
-        "offline": offline.rate,
-        "delta": delta,
+        "offline": whole.rate,
+        "delta": round((streaming.rate or 0.0) - (whole.rate or 0.0), 2) if known else None,
     }
 
 

@@ -14,10 +14,10 @@ def print_figures(console: Console, groups: dict[str, Figures]) -> None:
     for name, figures in speech.items():
         console.print(_latency_table(name, figures))
         console.print(_error_table(figures))
-        console.print(_stability_line(figures))
+        console.print(_stability_line(figures), soft_wrap=True)
     for name, figures in groups.items():
         if "strict_finals" in figures:
-            console.print(_ghost_line(name, figures))
+            console.print(_ghost_line(name, figures), soft_wrap=True)
         if figures["errors"] or figures["lost_s"]:
             console.print(f"[bold]{name}[/]: {figures['lost_s']} s lost, errors {figures['errors']}")
 
@@ -34,9 +34,11 @@ def _latency_table(name: str, figures: Figures) -> Table:
 
 
 def _error_table(figures: Figures) -> Table:
-    table = Table("WER %", "clips", "words", "streaming", "offline", "delta")
+    """Rates after Whisper's normalizer; "plain" are lower case without punctuation."""
+    columns = ("streaming", "offline", "delta")
+    table = Table("WER %", "clips", "words", *columns, *(f"plain {column}" for column in columns))
     for name, row in figures["wer"].items():
-        rates = (_number(row[key], 1) for key in ("streaming", "offline", "delta"))
+        rates = [_number(source[key], 1) for source in (row, row["plain"]) for key in columns]
         table.add_row(name, str(row["clips"]), str(row["words"]), *rates)
     return table
 

@@ -334,13 +334,8 @@ def test_figures_are_given_by_group_with_streaming_and_offline_errors() -> None:
     figures = report.group_figures([speech, ghost, voices], {Path("a"): "Turn off."})
 
     spoken = figures["single"]
-    assert spoken["wer"]["all"] == {
-        "clips": 1,
-        "words": 2,
-        "streaming": 0.0,
-        "offline": 50.0,
-        "delta": -50.0,
-    }
+    rates = {"clips": 1, "words": 2, "streaming": 0.0, "offline": 50.0, "delta": -50.0}
+    assert spoken["wer"]["all"] == {**rates, "plain": rates}
     assert spoken["latency_ms"]["first_partial"] == {"n": 1, "p50": 800.0, "p90": 800.0, "p99": 800.0}
     assert spoken["latency_ms"]["finalization"]["p50"] == 550.0
     assert spoken["latency_ms"]["compute_finalization"]["p50"] == 50.0
@@ -355,6 +350,13 @@ def test_figures_are_given_by_group_with_streaming_and_offline_errors() -> None:
     silent = figures["single (no speech)"]
     assert (silent["strict_clips"], silent["strict_finals"], silent["all_finals"]) == (1, 1, 2)
     assert silent["strict_finals_per_hour"] == 2.0
+
+
+def test_digits_are_one_word_for_whispers_normalizer_and_many_in_plain_rates() -> None:
+    said = {"type": "transcript.final", "segment": 0, "text": "Two four six.", "start_ms": 0, "end_ms": 900}
+    rates = report.error_rates([recording("a", "two four five", (1.0, said))], {})["all"]
+    assert (rates["words"], rates["streaming"], rates["offline"], rates["delta"]) == (1, 100.0, None, None)
+    assert (rates["plain"]["words"], rates["plain"]["streaming"]) == (3, 33.33)
 
 
 def test_provenance_names_commit_machine_and_versions() -> None:
