@@ -9,15 +9,13 @@ will be the final if nobody speaks again; a partial, each time the segment has g
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum
 from typing import Literal, NamedTuple
 
-import numpy as np
-
-from captiond_engine.audio.ring import AudioRing
+from captiond_engine.answers import Answers
 from captiond_engine.decoding.align import Detokenizer
 from captiond_engine.decoding.commit import LocalAgreement2
+from captiond_engine.listener import Listener
 from captiond_engine.live_segment import LiveSegment
 from captiond_engine.speech_model import ModelTraits, Tokenizer
 from captiond_engine.stream_settings import StreamSettings
@@ -26,7 +24,6 @@ from captiond_engine.types import (
     AudioLost,
     Decoding,
     EndReason,
-    Float32Array,
     Flushed,
     Job,
     PromptSpec,
@@ -37,11 +34,10 @@ from captiond_engine.types import (
     samples_from_ms,
 )
 from captiond_engine.vad.detector import VoiceDetector
-from captiond_engine.vad.segmenter import Began, Ended, Segmenter
+from captiond_engine.vad.segmenter import Began, Ended
 
 __all__ = ["Keep", "Stream", "StreamSettings"]
 
-MOST_WAITING = 256  # ended segments and flushes without an answer; beyond, the oldest is given up
 FINAL_TRIES = 2
 WATCHED = samples_from_ms(1_000)  # audio before a segment's onset that must not be overwritten
 
@@ -75,15 +71,13 @@ class Stream:
         self.settings = settings
         self._slot = slot
         self._traits = traits
-        self._detector = detector
         self._detokenizer = Detokenizer(tokenizer)
         self._prompt = PromptSpec(language=settings.language, hints=settings.hints)
-        self._ring = AudioRing(settings.ring)
-        self._segmenter = Segmenter(settings.segmenter(traits))
-        self._seen = 0  # end of the last window that the detector had
+        self._limits = settings.segmenter(traits)
+        self._listener = Listener(detector, self._limits, settings.ring)
         self._segments = 0
         self._open: LiveSegment | None = None
-        self._waiting: deque[LiveSegment | Flushed] = deque()
+        self._answers = Answers()
         self._running: tuple[Job, _Pass] | None = None
         self._generation = 0
         self._closed = False
@@ -102,21 +96,31 @@ class Stream:
             raise ValueError(f"audio from {frame.start} on was heard already, up to {self.heard_until}")
         if frame.start > self.heard_until:
             self._skip_to(frame.start)
-        at = 0
-        while at < len(frame.pcm):
-            until = at + self._seen + self._detector.window - self.heard_until
-            self._hear(frame.pcm[at:until])
-            at = until
+        ring = self._listener.ring
+        for piece in self._listener.pieces(frame.pcm):
+            self._events += self._answers.overwrite(ring.end + len(piece) - ring.capacity)
+            self._follow(self._listener.hear(piece))
+            if self._open is not None:
+                self._open.speech_end = self._listener.speech_end
 
     def flush(self) -> None:
         """End the open segment here; ``Flushed`` follows once everything up to here is answered."""
-        self._follow(self._segmenter.interrupt(self.heard_until, EndReason.FLUSH))
+        self._follow(self._listener.interrupt(EndReason.FLUSH))
         self._wait_for(Flushed(self.heard_until))
 
     def close(self) -> None:
         """No more audio will come; the open segment ends and will be decoded. May be called again."""
         self._closed = True
-        self._follow(self._segmenter.interrupt(self.heard_until, EndReason.END))
+        self._follow(self._listener.interrupt(EndReason.END))
+
+    def jump_to_live(self, reason: str = "behind") -> None:
+        """Give up every ended segment that no device has taken, for a live source too far behind.
+
+        What was shown of them becomes their final, the rest is reported lost. The open segment goes on.
+        """
+        for segment in list(self._answers):
+            if self._running is None or self._running[1].segment is not segment:
+                self._events += self._answers.give_up(segment, reason)
 
     def configure(self, *, language: str | Keep | None = Keep.KEEP, hints: str | Keep = Keep.KEEP) -> None:
         """Language and hints from the next segment on."""
@@ -133,7 +137,7 @@ class Stream:
         if due is None:
             return None
         segment = due.segment
-        window = segment.window(self._ring, due.end, due.kind)
+        window = segment.window(self._listener.ring, due.end, due.kind)
         segment.asked_partial = max(segment.asked_partial, due.end)
         if due.kind == "final":
             segment.asked_final = due.end
@@ -153,7 +157,7 @@ class Stream:
             segment.contradicted_at, segment.asked_final = done.end, None
         elif segment.end is not None:
             segment.finish(heard)
-            self._drain()
+            self._events += self._answers.due()
         else:
             if done.kind == "final":
                 segment.settled = heard
@@ -169,8 +173,7 @@ class Stream:
             return
         failed.segment.failures += 1
         if failed.segment.failures >= FINAL_TRIES:
-            self._events += failed.segment.give_up("device")
-            self._drain()
+            self._events += self._answers.give_up(failed.segment, "device")
 
     # --- what others ask ------------------------------------------------------------------------
 
@@ -181,7 +184,7 @@ class Stream:
 
     @property
     def heard_until(self) -> int:
-        return self._ring.end
+        return self._listener.heard_until
 
     @property
     def has_work(self) -> bool:
@@ -210,31 +213,19 @@ class Stream:
     @property
     def room(self) -> int:
         """Samples that can be pushed before undecoded speech is overwritten: back-pressure for files."""
-        segments = [s for s in (*self._waiting, self._open) if isinstance(s, LiveSegment)]
+        segments: list[LiveSegment] = list(self._answers)
+        if self._open is not None:
+            segments.append(self._open)
         needed = [s.needs_from for s in segments if s.needs_from is not None]
-        oldest = min([*needed, self._seen - self.settings.pre_roll - WATCHED])
-        return max(0, self._ring.capacity - (self.heard_until - oldest))
+        oldest = min([*needed, self._listener.seen - self.settings.pre_roll - WATCHED])
+        return max(0, self._listener.ring.capacity - (self.heard_until - oldest))
 
     @property
     def done(self) -> bool:
         """Closed, and everything is answered."""
-        return self._closed and self._open is None and not self._waiting
+        return self._closed and self._open is None and not self._answers
 
     # --- inside -----------------------------------------------------------------------------------
-
-    def _hear(self, pcm: Float32Array) -> None:
-        """At most as much as completes one window for the detector."""
-        self._make_room(len(pcm))
-        self._ring.append(pcm)
-        end = self._seen + self._detector.window
-        if self._ring.end < end:
-            return
-        window = self._ring.read(self._seen, end)
-        energy = float(np.dot(window, window)) / len(window)
-        self._follow(self._segmenter.update(self._detector.probability(window), energy, self._seen, end))
-        self._seen = end
-        if self._open is not None:
-            self._open.speech_end = self._segmenter.speech_end
 
     def _follow(self, boundaries: list[Began | Ended]) -> None:
         for boundary in boundaries:
@@ -244,7 +235,6 @@ class Stream:
                 self._end(boundary)
 
     def _begin(self, began: Began) -> None:
-        limits = self._segmenter.settings
         self._segments += 1
         self._open = LiveSegment(
             self._segments,
@@ -254,7 +244,7 @@ class Stream:
             detokenizer=self._detokenizer,
             policy=LocalAgreement2(),
             prompt=self._prompt,
-            commit_limit=began.at + limits.max_segment - limits.cut_search,
+            commit_limit=began.at + self._limits.max_segment - self._limits.cut_search,
             continued=began.continued,
         )
         self._events.append(SpeechStarted(self._segments, began.at))
@@ -268,48 +258,33 @@ class Stream:
         self._events.append(SpeechEnded(segment.number, ended.at, ended.reason))
         if self._running is not None and self._running[1] != _Pass(segment, ended.at, "final"):
             self._running = None if self._running[1].segment is segment else self._running
-        if (
-            ended.voiced < self.settings.min_speech
-            and not segment.continued
-            and segment.covered == segment.start
-        ):
+        too_short = ended.voiced < self.settings.min_speech and not segment.continued
+        if too_short and segment.covered == segment.start:
             segment.suppress(SuppressReason.TOO_SHORT)
         elif segment.settled is not None and segment.settled.end == ended.at:
             segment.finish(segment.settled)
         self._wait_for(segment)
 
     def _wait_for(self, entry: LiveSegment | Flushed) -> None:
-        self._waiting.append(entry)
-        if len(self._waiting) > MOST_WAITING:  # the device has not answered for very long
-            first = next(e for e in self._waiting if isinstance(e, LiveSegment) and e.outcome is None)
+        self._events += self._answers.add(entry)
+        if self._answers.is_full:
             self._running = None
-            self._events += first.give_up("overrun")
-        self._drain()
-
-    def _drain(self) -> None:
-        """Tell what is answered, in the order of the segments."""
-        while self._waiting:
-            entry = self._waiting[0]
-            told = entry if isinstance(entry, Flushed) else entry.outcome
-            if told is None:
-                return
-            self._events.append(told)
-            self._waiting.popleft()
+            self._events += self._answers.give_up(next(iter(self._answers)), "overrun")
 
     def _due(self) -> _Pass | None:
         if self._running is not None:
             return None
-        for entry in self._waiting:
-            if isinstance(entry, LiveSegment) and entry.outcome is None and entry.end is not None:
-                return _Pass(entry, entry.end, "final")
+        for ended in self._answers:
+            if ended.end is not None:
+                return _Pass(ended, ended.end, "final")
         segment = self._open
-        if segment is None or not (segment.continued or self._segmenter.voiced >= self.settings.min_speech):
+        if segment is None or not (segment.continued or self._listener.voiced >= self.settings.min_speech):
             return None
-        quiet_end = self._segmenter.quiet_end
+        quiet_end = self._listener.quiet_end
         if quiet_end is not None:
             return None if segment.asked_final == quiet_end else _Pass(segment, quiet_end, "final")
         step = self.settings.partial_step
-        grid = segment.start + (self._seen - segment.start) // step * step
+        grid = segment.start + (self._listener.seen - segment.start) // step * step
         due = self.settings.partials and grid > segment.asked_partial
         return _Pass(segment, grid, "partial") if due else None
 
@@ -322,29 +297,14 @@ class Stream:
         return run
 
     def _undecoded(self) -> list[tuple[LiveSegment, int]]:
-        segments = [e for e in self._waiting if isinstance(e, LiveSegment) and e.outcome is None]
-        undecoded = [(segment, segment.end) for segment in segments if segment.end is not None]
+        undecoded = [(segment, segment.end) for segment in self._answers if segment.end is not None]
         if self._open is not None:
-            undecoded.append((self._open, self._segmenter.quiet_end or self._seen))
+            undecoded.append((self._open, self._listener.quiet_end or self._listener.seen))
         return [(segment, end) for segment, end in undecoded if end > segment.covered]
-
-    def _make_room(self, samples: int) -> None:
-        """Before ``samples`` more: give up ended segments whose audio would be overwritten."""
-        oldest = self._ring.end + samples - self._ring.capacity
-        for entry in self._waiting:
-            needed = entry.needs_from if isinstance(entry, LiveSegment) else None
-            if isinstance(entry, LiveSegment) and needed is not None and needed < oldest:
-                self._events += entry.give_up("overrun")
-        self._drain()
 
     def _skip_to(self, start: int) -> None:
         heard = self.heard_until
-        self._follow(self._segmenter.interrupt(heard, EndReason.GAP))
-        for entry in self._waiting:
-            if isinstance(entry, LiveSegment) and entry.outcome is None and entry.end is not None:
-                entry.hear(self._ring, entry.end)
+        self._follow(self._listener.interrupt(EndReason.GAP))
+        self._answers.hear_out(self._listener.ring)
         self._events.append(AudioLost(heard, start, "gap"))
-        self._ring.restart(start)
-        self._segmenter.restart(start)
-        self._detector.reset()
-        self._seen = start
+        self._listener.restart(start)

@@ -262,7 +262,7 @@ def test_an_hour_of_zeros_asks_for_nothing_and_keeps_nothing() -> None:
     assert driver.events == []
     assert driver.stream.backlog == 0
     assert driver.stream.oldest_unheard == driver.stream.heard_until == 3_600 * S
-    assert len(driver.stream._segmenter._windows) <= 4 * 34
+    assert len(driver.stream._listener._segmenter._windows) <= 4 * 34
 
 
 # --- flush, close, gap -----------------------------------------------------------------------------------
@@ -459,7 +459,7 @@ def test_a_job_that_was_taken_needs_the_ring_no_more() -> None:
 
 
 def test_a_device_that_never_answers_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captiond_engine.stream.MOST_WAITING", 10)
+    monkeypatch.setattr("captiond_engine.answers.MOST_WAITING", 10)
     count = 30
     script = tuple(w for i in range(count) for w in say("x y", at=(2 * i + 1) * S))
     driver = Driver(script, settings=SMALL)
@@ -467,10 +467,27 @@ def test_a_device_that_never_answers_does_not_fill_the_memory(monkeypatch: pytes
     hung = driver.take()
     assert hung is not None
     driver.listen(script[-1].end + S, frame=S, work=False)
-    assert len(driver.stream._waiting) <= 10
+    assert len(driver.stream._answers) <= 10
     assert len(driver.of(AudioLost)) > 15
     driver.answer(hung)
     driver.finish()
+    check_order(driver.events)
+    check_accounted(driver, script, margin=samples_from_ms(30))
+
+
+def test_a_jump_to_live_gives_up_what_nobody_took_and_keeps_what_is_running() -> None:
+    script = tuple(w for i in range(4) for w in say(f"a{i} b{i}", at=(2 * i + 1) * S))
+    driver = Driver(script)
+    driver.listen(3 * S, work=False)
+    running = driver.take()
+    assert running is not None
+    driver.listen(script[-1].end, work=False)
+    driver.stream.jump_to_live()
+    driver.collect()
+    assert [event.reason for event in driver.events if isinstance(event, AudioLost)] == ["behind"] * 2
+    driver.answer(running)
+    driver.finish()
+    assert [final.committed for final in driver.finals] == ["a0 b0", "a3 b3"]
     check_order(driver.events)
     check_accounted(driver, script, margin=samples_from_ms(30))
 
