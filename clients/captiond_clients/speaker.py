@@ -40,6 +40,7 @@ PING_EVERY_MS = 5_000
 PING_WINDOW = 4  # unanswered pings
 PIECE_BYTES = 32 << 10
 RECEIVED_MESSAGES = 256  # wait in the socket while the outbox is sent again, which reads nothing
+LAST_WORDS_S = 30.0  # how long a stream that we were cut off from may take to say its last
 INBOX_EVENTS = 1024  # when the caller leaves more unread, reading stops; partial states are replaced before
 
 
@@ -220,8 +221,6 @@ class Speaker:
         elif isinstance(event, Flushed):
             self._outbox.answered(event.heard_until_ms)
             self._outbox.control_answered()
-        elif isinstance(event, StreamClosed):
-            self._ended = True
         await self._put(event)
 
     async def _put(self, event: Event) -> None:
@@ -258,22 +257,61 @@ class Speaker:
                 failure = closed_error(again)
 
     async def _resume(self) -> None:
+        """Back into our stream; where the daemon no longer has it, its last words and then a new one."""
         before = self._hello
         assert before is not None, "open() comes first"
-        address = self._request.address(
-            stream=self.stream, resume=before.resume, epoch=str(before.epoch), since=self._told
-        )
+        try:
+            address = self._request.address(stream=self.stream, resume=before.resume, since=self._told)
+            socket, hello = await self._connect(address)
+        except RefusedError as error:
+            if error.code != "resume_unknown":
+                raise
+            await self._hear_last_words(before)
+            if self._finished:
+                return
+            socket, hello = await self._connect(self._request.address(stream=self.stream))
+        await self._go_on(socket, hello, before)
+
+    async def _hear_last_words(self, before: Hello) -> None:
+        """What the daemon told of our stream after we were cut off, if it is still the same daemon."""
+        query: dict[str, str | int | None] = {
+            "stream": self.stream,
+            "events": "final" if self._request.events == "none" else self._request.events,
+            "words": int(self._request.words),
+            "timings": int(self._request.timings),
+            "history": 0,
+            "epoch": str(before.epoch),
+            "since": self._told,
+        }
+        address = websocket_url(self._request.url, "/v1/captions", query)
         socket, hello = await self._connect(address)
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                while hello.epoch == before.epoch and not hello.gap:
+                    message = await socket.recv()
+                    event = parse(message if isinstance(message, str) else "")
+                    if self._request.events != "none" or isinstance(event, StreamClosed):
+                        await self._take(event)
+                    if isinstance(event, StreamClosed):
+                        self._finished = self._ended
+                        return
+        except TimeoutError:
+            return  # it was never opened under this name again, or does not end: the audio is sent anew
+        finally:
+            await socket.close()
+
+    async def _go_on(self, socket: ClientConnection, hello: Hello, before: Hello) -> None:
         async with self._writing:
             self._socket, self._hello = socket, hello
             self._pings.clear()
             self._unpinged = 0
-            if hello.epoch == before.epoch and hello.heard_until_ms is not None:
+            if hello.epoch != before.epoch:
+                self._told = 0
+            if hello.heard_until_ms is not None:
                 heard = self._outbox.position(hello.heard_until_ms)
                 if heard < self._outbox.start:
                     await self._put(self._lost(hello.heard_until_ms))
-            else:  # the daemon does not know our stream any more: it is a new one
-                self._told = 0
+            else:  # a new stream: what has had no final yet is its first audio
                 self._outbox.start_over()
                 heard = self._outbox.start
             await self._put(hello)

@@ -86,6 +86,10 @@ class FakeDaemon:
 
     async def _speak(self, socket: ServerConnection, query: dict[str, str]) -> None:
         spoken = self.streams.get(query.get("resume", ""))
+        if "resume" in query and (spoken is None or spoken.closed):
+            unknown = {"type": "error", "code": "resume_unknown", "message": "Not known.", "fatal": True}
+            await socket.send(json.dumps({"v": 1, **unknown}))
+            return
         more: dict[str, object] = {}
         if spoken is None:
             spoken = self.streams.setdefault(query.get("stream", "made"), Spoken(query.get("stream", "made")))
@@ -166,14 +170,16 @@ class FakeDaemon:
 
     async def _captions(self, socket: ServerConnection, query: dict[str, str]) -> None:
         hello = {"v": 1, "type": "hello", "server": "fake", "epoch": str(self.epoch), "model": "none"}
+        if query.get("epoch", str(self.epoch)) != str(self.epoch):
+            hello["gap"] = True
         await socket.send(json.dumps(hello))
         since = int(query.get("since", 0)) if query.get("epoch") == str(self.epoch) else 0
         history = int(query["history"])
         for spoken in self.streams.values():
             finals = [event for event in spoken.events if event["type"] == "transcript.final"]
-            for event in finals[len(finals) - history if history < len(finals) else 0 :]:
-                if event["seq"] > since:
-                    await socket.send(json.dumps(event))
+            past = finals[len(finals) - history if history < len(finals) else 0 :]
+            for event in spoken.events[since:] if since else past:
+                await socket.send(json.dumps(event))
         self.listeners.add(socket)
         try:
             await socket.wait_closed()

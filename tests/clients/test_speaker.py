@@ -98,6 +98,19 @@ async def test_a_daemon_that_restarted_hears_what_had_no_final_yet() -> None:
     assert texts(heard) == ["second 1", "second 2", "second 3"]
 
 
+async def test_a_stream_that_ended_while_we_were_away_tells_its_last_words() -> None:
+    async with fake_daemon() as daemon, speak(daemon.url, stream="hall") as speaker:
+        await speaker.send(seconds_of_audio(1) + seconds_of_audio(2)[:16_000])
+        await until(lambda: len(daemon.streams["hall"].audio) == 48_000)
+        daemon.drop_after = [48_000]
+        daemon.mute_drops = True  # the answer to "end" is lost with the socket
+        await speaker.end()
+        heard = [event async for event in speaker]
+    assert texts(heard) == ["second 1", "second 2"]
+    assert isinstance(heard[-1], StreamClosed)
+    assert list(daemon.streams) == ["hall"]
+
+
 async def test_audio_that_can_no_longer_be_sent_again_is_reported_and_time_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,62 @@
+"""``captiond listen``: the captions of a running daemon in the terminal, or as JSON or subtitles."""
+
+from __future__ import annotations
+
+import click
+
+from captiond_clients.client import listen
+from captiond_clients.command_line import (
+    Format,
+    greet,
+    printer,
+    run,
+    tell_trouble,
+    token_option,
+    url_option,
+)
+from captiond_clients.events import StreamClosed
+from captiond_clients.listener import LONGEST_HISTORY
+
+
+async def hear(url: str, stream: str, form: Format, history: int, token: str | None, *, once: bool) -> None:
+    """Shows events until interrupted, or with ``once`` until a stream closes."""
+    subscription = listen(
+        url,
+        stream=stream,
+        events="final" if form in ("srt", "vtt") else "all",
+        words=form != "text",
+        timings=form == "json",
+        history=history,
+        token=token,
+        on_trouble=tell_trouble,
+    )
+    with printer(form, name_streams=stream == "*") as show:
+        async with subscription as events:
+            async for event in events:
+                greet(event, url)
+                show(event)
+                if once and isinstance(event, StreamClosed):
+                    return
+
+
+@click.command("listen")
+@url_option
+@click.option("--stream", default="*", show_default=True, help="Name of one stream, or * for all.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "srt", "vtt"]), default="text", show_default=True
+)
+@click.option(
+    "--history",
+    type=click.IntRange(0, LONGEST_HISTORY),
+    default=20,
+    show_default=True,
+    help="How many past captions come first.",
+)
+@click.option("--once", is_flag=True, help="End when a stream closes.")
+@token_option
+def command(url: str, stream: str, form: Format, history: int, once: bool, token: str | None) -> None:
+    """Show the captions of a running daemon. Ends with Ctrl-C.
+
+    With --format json each event is one line on standard output.
+    """
+    run(hear(url, stream, form, history, token, once=once))
