@@ -69,6 +69,11 @@ class App:
         self._nobody.set()
         self._tls = tls_context(config.server)
 
+    @property
+    def context(self) -> Context | None:
+        """Hub and sessions; None while the model is loading."""
+        return self._front.context
+
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop``, then end every stream with its finals. Raises CaptiondError."""
         self.readiness.block("model", f"The model {self._config.model.name} is being loaded.")

@@ -162,15 +162,28 @@ def _tell_failure(path: Path, work: Callable[[Path], object]) -> bool:
 
 
 async def _write(path: Path, shape: str, config: configuration.Config, engine: Engine) -> None:
-    from captiond import transcribe as files
+    from captiond_clients.events import Final, parse
+    from captiond_clients.subtitles import SubtitleText
 
-    if shape == "json":
-        async with aclosing(files.transcribe(path, config, engine)) as events:
-            async for event in events:
-                print(event.decode(), flush=True)
-        return
-    finals = await files.finals_of(path, config, engine)
-    print(files.WRITERS[shape](finals), end="", flush=True)
+    from captiond.transcribe import transcribe as events_of
+
+    subtitles = SubtitleText("vtt" if shape == "vtt" else "srt")
+    begun = False
+    async with aclosing(events_of(path, config, engine)) as events:
+        async for message in events:
+            if not begun and shape == "vtt":
+                print(subtitles.head(), end="")
+            begun = True
+            text = message.decode()
+            event = parse(text)
+            if shape == "json":
+                print(text, flush=True)
+            elif isinstance(event, Final):
+                print(
+                    event.text + "\n" if shape == "text" else subtitles.cue_text(event),
+                    end="",
+                    flush=True,
+                )
 
 
 @main.group()

@@ -166,12 +166,13 @@ def pages_folder() -> Path | None:
 
 def read_page(folder: Path, name: str) -> bytes | None:
     """A file of ``folder``; None for anything hidden, missing or outside of it."""
-    if "\0" in name or any(part.startswith(".") for part in Path(name).parts):
+    if any(part.startswith(".") for part in Path(name).parts):
         return None
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder) or not path.is_file():
+    try:
+        path = (folder / name).resolve()
+        return path.read_bytes() if path.is_relative_to(folder) and path.is_file() else None
+    except (OSError, ValueError):  # a name that no file system takes
         return None
-    return path.read_bytes()
 
 
 def later(reason: str) -> Response:

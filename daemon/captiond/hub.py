@@ -61,7 +61,7 @@ class Feed:
         ):
             _, oldest = self._facts.popleft()
             self._finals -= isinstance(oldest.event, wire.Final)
-            self._forgotten_seq = int(oldest.event.seq or 0)
+            self._forgotten_seq = oldest.seq
 
     def finals(self) -> list[tuple[int, Published]]:
         return [(order, fact) for order, fact in self._facts if isinstance(fact.event, wire.Final)]
@@ -70,7 +70,7 @@ class Feed:
         """All facts after number ``seq``; None where history does not reach back that far."""
         if not self._forgotten_seq <= seq <= self.seq:
             return None
-        return [fact for _, fact in self._facts if int(fact.event.seq or 0) > seq]
+        return [fact for _, fact in self._facts if fact.seq > seq]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,8 @@ class Hub:
             gap = missed.since is not None and resumed is None
             finals_only = [fact for _, fact in feed.finals()][-missed.finals :] if missed.finals else []
             past = finals_only if resumed is None else resumed
-            partials = [feed.partial] if feed.partial else []
+            newer = feed.partial is not None and (resumed is None or feed.partial.seq > (missed.since or 0))
+            partials = [feed.partial] if feed.partial and newer else []
             seq = feed.seq if resumed is None else missed.since
             hello = replace(hello, epoch=feed.epoch, seq=seq, stream=name)
         if gap:
@@ -162,8 +163,8 @@ class Hub:
     def hello(self) -> wire.Hello:
         return wire.Hello(server=self.server, model=self.model, epoch=self.epoch, seq=0)
 
-    def mailbox(self, view: View) -> Mailbox:
-        return Mailbox(view, max_facts=self.max_facts, max_bytes=self.max_bytes)
+    def mailbox(self, view: View, *, speaks: bool = False) -> Mailbox:
+        return Mailbox(view, max_facts=self.max_facts, max_bytes=self.max_bytes, speaks=speaks)
 
     def listeners(self, feed: Feed) -> int:
         return len(feed.boxes) + len(self._everyone)

@@ -31,6 +31,10 @@ class Published:
         self.event = event
         self._encoded: dict[tuple[bool, bool], bytes] = {}
 
+    @property
+    def seq(self) -> int:
+        return int(self.event.seq or 0)
+
     def encoded(self, view: View) -> bytes:
         key = (view.words, view.timings)
         if key not in self._encoded:
@@ -49,14 +53,19 @@ class Published:
 
 
 class Mailbox:
-    """One client's box. ``backlog`` (what it is told first) is bounded by whoever asked for it."""
+    """One client's box. What it is told first is bounded by whoever asked for it.
 
-    def __init__(self, view: View, *, max_facts: int, max_bytes: int) -> None:
+    ``speaks``: the client is the speaker, so answers to what it said are for it.
+    """
+
+    def __init__(self, view: View, *, max_facts: int, max_bytes: int, speaks: bool = False) -> None:
         self.view = view
+        self.told_seq = 0  # of the last message that was taken out
+        self._speaks = speaks
         self._max_facts = max_facts
         self._max_bytes = max_bytes
         self._backlog: deque[Published] = deque()
-        self._waiting: dict[tuple[str, int], bytes] = {}  # in the order of seq
+        self._waiting: dict[tuple[str, int], Published] = {}  # in the order of seq
         self._facts = 0
         self._bytes = 0
         self._count = 0
@@ -70,7 +79,7 @@ class Mailbox:
         self._news.set()
 
     def wants(self, event: wire.Event) -> bool:
-        return self.view.events in event.reach
+        return self.view.events in event.reach and (self._speaks or not event.answer)
 
     def put(self, message: Published) -> None:
         """Keep ``message`` for the client; refused silently once the box is finished or has overflowed."""
@@ -78,12 +87,12 @@ class Mailbox:
             return
         event = message.event
         partial_key = ("partial " + str(event.stream), 0)
+        replaced = isinstance(event, wire.Partial | wire.Final | wire.StreamClosed)
+        if replaced and partial_key in self._waiting:
+            self._drop(partial_key)  # a final settles what it showed; the next partial heals the rest
         if isinstance(event, wire.Partial):
-            self._drop(partial_key)
             self._keep(partial_key, message)
         else:
-            if isinstance(event, wire.Final | wire.StreamClosed):
-                self._drop(partial_key)  # what it showed is settled; the next partial heals the rest
             self._count += 1
             self._facts += 1
             self._keep(("fact", self._count), message)
@@ -106,11 +115,11 @@ class Mailbox:
             if self._overflowed:
                 raise SlowReaderError
             if self._backlog:
-                return self._backlog.popleft().encoded(self.view)
+                return self._take(self._backlog.popleft())
             if self._waiting:
                 key = next(iter(self._waiting))
                 self._facts -= key[0] == "fact"
-                return self._drop(key)
+                return self._take(self._drop(key))
             if self._close is not None:
                 return None
             self._news.clear()
@@ -125,11 +134,14 @@ class Mailbox:
         return len(self._backlog) + len(self._waiting)
 
     def _keep(self, key: tuple[str, int], message: Published) -> None:
-        encoded = message.encoded(self.view)
-        self._waiting[key] = encoded
-        self._bytes += len(encoded)
+        self._waiting[key] = message
+        self._bytes += len(message.encoded(self.view))
 
-    def _drop(self, key: tuple[str, int]) -> bytes | None:
-        encoded = self._waiting.pop(key, None)
-        self._bytes -= len(encoded or b"")
-        return encoded
+    def _drop(self, key: tuple[str, int]) -> Published:
+        message = self._waiting.pop(key)
+        self._bytes -= len(message.encoded(self.view))
+        return message
+
+    def _take(self, message: Published) -> bytes:
+        self.told_seq = message.seq
+        return message.encoded(self.view)

@@ -21,6 +21,7 @@ from captiond_engine.types import SAMPLE_RATE_HZ, AudioFrame, Float32Array, ms_f
 from captiond import wire
 from captiond.config import LimitsConfig
 from captiond.hub import Feed, Hub
+from captiond.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +53,11 @@ class Session:
         self.opened_at = opened_at
         self.owner: object | None = None
         self.token: str | None = None
-        self.lost_seq = 0  # the last number told before the socket was lost
+        self.told_seq = feed.seq  # the last number that the speaker before this one was told
         self.closing: CloseReason | None = None
         self.error: str | None = None
         self.closed = asyncio.Event()
+        self._box: Mailbox | None = None
         self._stream = stream
         self._hub = hub
         self._scheduler = scheduler
@@ -126,9 +128,10 @@ class Session:
         told = wire.Configured() if language is None else wire.Configured(language=language)
         self._hub.publish(self.feed, told)
 
-    def take(self, owner: object) -> None:
-        """``owner`` speaks from now on."""
-        self.owner = owner
+    def take(self, owner: object, box: Mailbox | None = None) -> None:
+        """``owner`` speaks from now on, and hears its answers in ``box``."""
+        self._note_told()
+        self.owner, self._box = owner, box
         if self._expiry:
             self._expiry.cancel()
             self._expiry = None
@@ -137,8 +140,8 @@ class Session:
         """``owner`` is gone without an end. An orderly leave finishes at once what was heard."""
         if self.owner is not owner or self.closing:
             return
-        self.owner = None
-        self.lost_seq = self.feed.seq
+        self._note_told()
+        self.owner = self._box = None
         if orderly:
             self.flush()
         if not self._limits.resume_ms:
@@ -169,6 +172,10 @@ class Session:
         """End at once, without waiting for what the stream still owes."""
         self.closing, self.error = "error", code
         self._finish()
+
+    def _note_told(self) -> None:
+        if self._box is not None:
+            self.told_seq = self._box.told_seq
 
     # --- what the engine says ----------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from captiond_engine.stream_settings import StreamSettings
 
 from captiond.config import Config
 from captiond.hub import Hub
+from captiond.mailbox import Mailbox
 from captiond.messages import ClientError, quote
 from captiond.segments import read_ahead, stream_settings
 from captiond.session import CloseReason, Session
@@ -60,7 +61,9 @@ class Sessions:
         self._slots: dict[Session, int] = {}
         self._stopping = False
 
-    async def open(self, name: str | None, source: str, wishes: Wishes, owner: object) -> Session:
+    async def open(
+        self, name: str | None, source: str, wishes: Wishes, owner: object, box: Mailbox | None = None
+    ) -> Session:
         """A new session. Raises ClientError when the name is taken or there is no seat.
 
         A session that nobody speaks into gives way, and its tail is waited for: a final is never dropped.
@@ -85,7 +88,7 @@ class Sessions:
         )
         self._sessions[name] = session
         self._slots[session] = slot
-        session.take(owner)
+        session.take(owner, box)
         session.open()
         return session
 
@@ -94,13 +97,13 @@ class Sessions:
         session.token = session.token or secrets.token_urlsafe(18)
         return session.token
 
-    def resume(self, token: str, owner: object) -> tuple[Session, object | None]:
+    def resume(self, token: str, owner: object, box: Mailbox) -> tuple[Session, object | None]:
         """The session of ``token``, now ``owner``'s, and whoever spoke into it before, if still there."""
         for session in self._sessions.values():
             known = session.token or ""
             if known and secrets.compare_digest(known.encode(), token.encode()) and not session.closing:
                 before = session.owner
-                session.take(owner)
+                session.take(owner, box)
                 return session, before
         raise ClientError(
             "resume_unknown", "This resume token is not known, or its time is over. Open a new stream."

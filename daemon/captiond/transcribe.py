@@ -1,17 +1,15 @@
 """Files to text without a socket: the daemon's own path, as fast as it goes.
 
 Takes: a path and an engine. Gives: the events of one stream, in order. What a file says here is what it
-would say spoken into the daemon.
+would say spoken into the daemon. Knows no output format.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
-import msgspec
 from captiond_engine.engine import Engine
 from captiond_engine.scheduler import Scheduler
 from captiond_engine.types import Float32Array
@@ -51,47 +49,3 @@ async def _speak(session: Session, pcm: Float32Array, box: Mailbox) -> None:
     session.end("end")
     await session.closed.wait()
     box.finish(wire.CLOSE_DONE)
-
-
-async def finals_of(path: Path, config: Config, engine: Engine) -> list[wire.Final]:
-    """All finals of ``path``. Raises AudioError."""
-    finals: list[wire.Final] = []
-    async with aclosing(transcribe(path, config, engine)) as messages:
-        async for message in messages:
-            if b'"transcript.final"' in message:
-                finals.append(msgspec.json.decode(message, type=wire.Final))
-    return finals
-
-
-def to_text(finals: Sequence[wire.Final]) -> str:
-    """One line a segment."""
-    return "".join(f"{final.text}\n" for final in finals)
-
-
-def to_srt(finals: Sequence[wire.Final]) -> str:
-    """SubRip: numbered cues, a comma before the milliseconds."""
-    return "".join(
-        f"{number}\n{_clock(final.start_ms, ',')} --> {_clock(final.end_ms, ',')}\n{final.text}\n\n"
-        for number, final in enumerate(finals, 1)
-    )
-
-
-def to_vtt(finals: Sequence[wire.Final]) -> str:
-    """WebVTT (W3C): characters that begin a tag or a reference are escaped."""
-    cues = (
-        f"{_clock(final.start_ms, '.')} --> {_clock(final.end_ms, '.')}\n{_escaped(final.text)}\n\n"
-        for final in finals
-    )
-    return "WEBVTT\n\n" + "".join(cues)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _clock(milliseconds: int, point: str) -> str:
-    seconds, rest = divmod(milliseconds, 1_000)
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{rest:03d}"
-
-
-WRITERS: dict[str, Callable[[Sequence[wire.Final]], str]] = {"text": to_text, "srt": to_srt, "vtt": to_vtt}

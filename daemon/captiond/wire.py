@@ -24,8 +24,13 @@ CLOSE_OVERLOADED = 1013
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="type"):
-    """One message to a client. ``reach``: the values of ``events=`` under which a client gets it."""
+    """One message to a client.
 
+    ``reach``: the values of ``events=`` under which a client gets it. ``answer``: it answers the speaker,
+    and nobody else is told; the others see its number skipped.
+    """
+
+    answer: ClassVar[bool] = False
     reach: ClassVar[frozenset[str]] = frozenset({"all"})
     v: int = VERSION
     stream: str | UnsetType = UNSET
@@ -123,10 +128,12 @@ class Lag(Event, frozen=True, kw_only=True, tag="lag"):
 
 
 class Flushed(_AlwaysEvent, frozen=True, kw_only=True, tag="flushed"):
+    answer: ClassVar[bool] = True
     heard_until_ms: int
 
 
 class Configured(_AlwaysEvent, frozen=True, kw_only=True, tag="configured"):
+    answer: ClassVar[bool] = True
     language: str | UnsetType = UNSET
 
 

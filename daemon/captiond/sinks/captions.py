@@ -101,8 +101,12 @@ async def keep_alive(connection: ServerConnection, ping_s: float) -> None:
         while True:
             await asyncio.sleep(ping_s)
             answer = await connection.ping()
-            done, _ = await asyncio.wait([asyncio.ensure_future(answer)], timeout=ping_s)
-            if not done and not connection.recv_messages.paused:
+            try:
+                async with asyncio.timeout(ping_s):
+                    await answer
+            except TimeoutError:
+                if connection.recv_messages.paused:
+                    continue
                 log.info("closing a client that does not answer pings")
                 await close(connection, wire.CLOSE_INTERNAL, "no answer to ping")
                 return

@@ -64,16 +64,15 @@ async def _admit(connection: ServerConnection, context: Context, query: SpeakQue
     """A new session or the one that the client comes back to, and its box with hello in it."""
     sessions, hub = context.sessions, context.hub
     decoder = PcmDecoder(query.encoding, query.rate_hz, query.channels)
-    box = hub.mailbox(query.view)
+    box = hub.mailbox(query.view, speaks=True)
     if query.resume:
-        session, before = sessions.resume(query.resume, connection)
+        session, before = sessions.resume(query.resume, connection, box)
         if isinstance(before, ServerConnection):
             before.transport.abort()  # it is half open, or its owner would not have come back
-        lost_seq = session.lost_seq if before is None else session.feed.seq
-        missed = Missed(0, query.epoch, lost_seq if query.since is None else query.since)
+        missed = Missed(0, query.epoch, session.told_seq if query.since is None else query.since)
     else:
         wishes = Wishes(query.language, query.prompt)
-        session = await sessions.open(query.stream, "websocket", wishes, connection)
+        session = await sessions.open(query.stream, "websocket", wishes, connection, box)
         missed = Missed(since=session.first_seq)
     heard_ms = ms_from_samples(session.heard_until)
     hello = replace(
@@ -116,6 +115,7 @@ class Speaker:
                     await self._hear(self._decoder.decode(message))
                 else:
                     await self._obey(message)
+                    await asyncio.sleep(0)  # those who listen take what was said before more is said
 
     def leave(self) -> None:
         """The connection is gone."""
