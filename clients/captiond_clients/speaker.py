@@ -29,10 +29,10 @@ from captiond_clients.events import (
     Final,
     Flushed,
     Hello,
-    Partial,
     StreamClosed,
     parse,
 )
+from captiond_clients.inbox import Inbox
 
 # The daemon reads 30 s ahead of what it has heard (protocol.md); with 20 s under way 60 s cover a resume.
 OUTBOX_MS = 60_000
@@ -41,7 +41,6 @@ PING_WINDOW = 4  # unanswered pings
 PIECE_BYTES = 32 << 10
 RECEIVED_MESSAGES = 256  # wait in the socket while the outbox is sent again, which reads nothing
 LAST_WORDS_S = 30.0  # how long a stream that we were cut off from may take to say its last
-INBOX_EVENTS = 1024  # when the caller leaves more unread, reading stops; partial states are replaced before
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +85,7 @@ class Speaker:
         self._backoff = Backoff(request.patience_s)
         self._writing = asyncio.Lock()
         self._up = asyncio.Event()  # connected, or finished for good
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-        self._inbox: deque[Event] = deque()
+        self._inbox = Inbox()
         self._pings: deque[Awaitable[float]] = deque()
         self._unpinged = 0
         self._socket: ClientConnection | None = None
@@ -134,15 +131,10 @@ class Speaker:
         return self
 
     async def __anext__(self) -> Event:
-        while not self._inbox:
-            if self._failure is not None:
-                raise self._failure
-            if self._finished:
-                raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-        self._room.set()
-        return self._inbox.popleft()
+        event = await self._inbox.take()
+        if event is None:
+            raise StopAsyncIteration
+        return event
 
     # --- sending -----------------------------------------------------------------------------------
 
@@ -179,7 +171,7 @@ class Speaker:
     async def open(self) -> None:
         """The first connection; it is not waited for."""
         self._socket, self._hello = await self._connect(self._request.address())
-        self._inbox.append(self._hello)
+        await self._inbox.put(self._hello)
         self._up.set()
 
     async def _connect(self, address: str) -> tuple[ClientConnection, Hello]:
@@ -206,7 +198,7 @@ class Speaker:
         finally:
             self._finished = True
             self._up.set()
-            self._news.set()
+            self._inbox.finish(self._failure)
 
     async def _take(self, event: Event) -> None:
         if isinstance(event, ErrorEvent):
@@ -221,18 +213,7 @@ class Speaker:
         elif isinstance(event, Flushed):
             self._outbox.answered(event.heard_until_ms)
             self._outbox.control_answered()
-        await self._put(event)
-
-    async def _put(self, event: Event) -> None:
-        last = self._inbox[-1] if self._inbox else None
-        if isinstance(event, Partial) and isinstance(last, Partial) and last.segment == event.segment:
-            self._inbox[-1] = event
-        else:
-            while len(self._inbox) >= INBOX_EVENTS:
-                self._room.clear()
-                await self._room.wait()
-            self._inbox.append(event)
-        self._news.set()
+        await self._inbox.put(event)
 
     async def _closed(self, closed: ConnectionClosed) -> None:
         if self._fatal is not None:
@@ -310,11 +291,11 @@ class Speaker:
             if hello.heard_until_ms is not None:
                 heard = self._outbox.position(hello.heard_until_ms)
                 if heard < self._outbox.start:
-                    await self._put(self._lost(hello.heard_until_ms))
+                    await self._inbox.put(self._lost(hello.heard_until_ms))
             else:  # a new stream: what has had no final yet is its first audio
                 self._outbox.start_over()
                 heard = self._outbox.start
-            await self._put(hello)
+            await self._inbox.put(hello)
             for message in self._outbox.replay(heard):
                 await socket.send(message)
         self._up.set()
