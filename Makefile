@@ -9,7 +9,7 @@ DEMO = captiond demo
 SERVE = captiond serve
 TEST = python -m pytest
 CHECK = ruff check . && ruff format --check . && mypy && lint-imports
-PARITY = python -m pytest -m parity
+PARITY = python -m tests.parity.report
 BENCH = python engine/bench/compare.py
 BENCH_LIVE = python -m daemon.bench.live
 
