@@ -38,6 +38,7 @@ from captiond.wire import CLOSE_SHUTDOWN
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+LOADING = "loading the model"  # the thread's name
 Loader = Callable[[Progress], Engine]
 
 ROUTES = SOURCE_ROUTES | SINK_ROUTES
@@ -97,7 +98,7 @@ class App:
 
     async def _serve(self) -> None:
         """Load the model, then run the device and the configured sources."""
-        engine = await in_thread(self._loaded, name="loading the model")
+        engine = await in_thread(self._loaded, name=LOADING)
         try:
             scheduler = Scheduler(
                 engine.device,

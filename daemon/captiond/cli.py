@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -77,12 +79,14 @@ def main() -> None:
 @set_option
 def serve(config_path: Path | None, model: str | None, settings: tuple[str, ...]) -> None:
     """Run the daemon."""
-    from captiond.app import App, load_engine
+    from captiond.app import LOADING, App, load_engine
     from captiond.progress import StartDisplay
     from captiond.telemetry import set_up_logging
 
     config = _load(config_path, model, settings)
     set_up_logging(config.log.level)
+    # MAX ties itself to the thread that imports it first, and takes leave in the main thread.
+    importlib.import_module("captiond_engine.whisper.loading")
 
     async def run() -> None:
         with StartDisplay() as display:
@@ -96,6 +100,10 @@ def serve(config_path: Path | None, model: str | None, settings: tuple[str, ...]
             await app.run(_stop_on_signal())
 
     asyncio.run(run())
+    if any(thread.name == LOADING for thread in threading.enumerate()):
+        # A compilation cannot be interrupted, and nothing of it is needed any more.
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _stop_on_signal() -> asyncio.Event:

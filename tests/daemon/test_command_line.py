@@ -1,0 +1,168 @@
+"""The command line from outside: what it prints where, and with which code it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from captiond.config import Config, load, to_toml
+
+from tests.daemon.house import audio_of
+from tests.sim.scripted import say
+
+
+def captiond(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "captiond", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The error as a person sees it: one line on standard error, nothing on standard output."""
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("captiond: ")
+    return line
+
+
+def test_an_unknown_key_ends_with_78_and_names_it(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[server]\nprot = 1\n")
+    for command in (["serve"], ["config", "check"], ["config", "show"], ["transcribe", "x.wav"]):
+        done = captiond(*command, "--config", tmp_path / "c.toml")
+        assert done.returncode == 78, command
+        assert "server.prot" in one_line(done)
+        assert "server.port" in one_line(done)
+
+
+def test_config_show_prints_all_defaults_and_check_prints_nothing() -> None:
+    shown = captiond("config", "show", "--set", "server.port=9000")
+    assert shown.returncode == 0
+    assert shown.stdout == to_toml(load(None, ["server.port=9000"]))
+    checked = captiond("config", "check")
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_wrong_usage_is_2() -> None:
+    assert captiond("serv").returncode == 2
+    assert captiond("transcribe").returncode == 2
+    assert captiond("serve", "--colour").returncode == 2
+
+
+def test_a_port_in_use_ends_with_78_before_a_model_is_looked_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = captiond("serve", "--model", "/nowhere/at.all", "--set", f"server.port={port}")
+    assert done.returncode == 78
+    assert "server.port" in one_line(done)
+    assert str(port) in one_line(done)
+
+
+def test_an_open_door_without_tokens_is_refused() -> None:
+    done = captiond("serve", "--set", "server.host=0.0.0.0")
+    assert done.returncode == 78
+    assert "server.tokens_file" in one_line(done)
+
+
+def test_a_model_that_is_not_here_ends_with_78_and_says_what_helps(tmp_path: Path) -> None:
+    done = captiond("models", "path", "base.enn")
+    assert done.returncode == 78
+    assert "captiond models list" in one_line(done)
+    served = captiond("serve", "--model", tmp_path / "gone.pt", "--set", "server.port=0")
+    assert served.returncode == 78
+    assert "Traceback" not in served.stderr
+    assert served.stderr.splitlines()[-1].startswith("captiond: ")
+
+
+def test_the_bundled_model_is_found() -> None:
+    done = captiond("models", "path", "demo-en")
+    assert done.returncode == 0
+    assert Path(done.stdout.strip()).is_dir()
+    assert "demo-en" in captiond("models", "list").stdout
+
+
+def test_files_that_are_no_audio_end_with_2_and_no_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("this is no audio")
+    (tmp_path / "empty.flac").write_bytes(b"")
+    done = captiond(
+        "transcribe",
+        tmp_path / "text.wav",
+        tmp_path / "empty.flac",
+        tmp_path / "gone.wav",
+        "--model",
+        "/nowhere.pt",
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    for line, name in zip(lines, ("text.wav", "empty.flac", "gone.wav"), strict=True):
+        assert line.startswith("captiond: ")
+        assert name in line
+
+
+def test_a_daemon_that_is_told_to_stop_while_it_starts_ends_with_0() -> None:
+    command = [sys.executable, "-m", "captiond", "serve", "--model", "demo-en", "--set", "server.port=0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stderr is not None
+        first = daemon.stderr.readline()
+        assert first.startswith("captions page: http://127.0.0.1:")
+        daemon.send_signal(signal.SIGTERM)
+        rest = daemon.stderr.read()
+        assert daemon.wait(60) == 0
+    assert "Traceback" not in rest
+
+
+@pytest.fixture
+def scripted_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``transcribe`` with a scripted engine instead of a model."""
+    from captiond import app
+    from captiond_engine.progress import Progress
+
+    from tests.daemon.house import scripted_engine
+
+    def scripted(config: Config, progress: Progress) -> object:
+        return scripted_engine((*say("turn on the lights"), *say("what <is> the time", at=80_000)))
+
+    monkeypatch.setattr(app, "load_engine", scripted)
+
+
+@pytest.mark.usefixtures("scripted_command_line")
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ("text", "turn on the lights\nwhat <is> the time\n"),
+        ("srt", "1\n00:00:00,690 --> 00:00:02,420\nturn on the lights\n\n2\n"),
+        ("vtt", "WEBVTT\n\n00:00:00.690 --> 00:00:02.420\nturn on the lights\n\n"),
+        ("json", '{"type":"hello","v":1,"stream":"file","seq":0,'),
+    ],
+)
+def test_a_file_is_written_in_each_format_and_a_bad_one_does_not_stop_the_rest(
+    tmp_path: Path, shape: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from captiond.cli import main
+
+    script = (*say("turn on the lights"), *say("what <is> the time", at=80_000))
+    soundfile.write(tmp_path / "good.flac", audio_of(script), 16_000)
+    (tmp_path / "bad.wav").write_text("no")
+    with pytest.raises(SystemExit) as ended:
+        main(["transcribe", str(tmp_path / "bad.wav"), str(tmp_path / "good.flac"), "--format", shape])
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert told.out.startswith(expected)
+    assert "bad.wav" in told.err
+    if shape == "vtt":
+        assert "&lt;is&gt;" in told.out
+    if shape == "json":
+        assert all(line.startswith('{"type":') for line in told.out.splitlines())
