@@ -70,7 +70,10 @@ def parse_client_message(text: str) -> ClientMessage | None:
     try:
         return msgspec.convert(data, _KNOWN[kind])
     except msgspec.ValidationError as error:
-        raise ClientError("invalid_value", f"{kind}: {error}".replace("`", "")) from None
+        what, _, where = str(error).replace("`", "").partition(" - at $.")
+        raise ClientError(
+            "invalid_value", f"{kind}: {where or 'message'}: {what[:1].lower()}{what[1:]}."
+        ) from None
 
 
 def quote(text: str) -> str:

@@ -22,6 +22,7 @@ from captiond import wire
 from captiond.config import LimitsConfig
 from captiond.hub import Feed, Hub
 from captiond.mailbox import Mailbox
+from captiond.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Session:
         self._first_segment = feed.last_segment
         self._progress = asyncio.Event()
         self._lagging = False
+        self._stopwatch = Stopwatch()
         self._expiry: asyncio.TimerHandle | None = None
 
     @property
@@ -95,13 +97,15 @@ class Session:
 
     async def hear(self, pcm: Float32Array, owner: object) -> None:
         """Push ``pcm`` as there is room; what is left when another owner takes over is dropped."""
+        loop = asyncio.get_running_loop()
+        arrived = loop.time()
         for start in range(0, len(pcm), FRAME_SAMPLES):
             await self.room()
             if self.owner is not owner or self.closing:
                 return
-            now_ns = int(asyncio.get_running_loop().time() * 1e9)
             piece = pcm[start : start + FRAME_SAMPLES]
-            self._stream.push(AudioFrame(self.name, self.heard_until, piece, now_ns))
+            self._stream.push(AudioFrame(self.name, self.heard_until, piece, int(arrived * 1e9)))
+            self._stopwatch.heard(self.heard_until, loop.time() - arrived)
             self._advance()
             await asyncio.sleep(0)
 
@@ -190,11 +194,14 @@ class Session:
     def _tell(self) -> None:
         if self.closed.is_set():
             return
+        now = asyncio.get_running_loop().time()
         for event in self._stream.take_events():
             self._hub.publish(
                 self.feed,
                 wire.from_engine(
-                    event, first_segment=self._first_segment, suppressed_text=self._suppressed_text
+                    self._stopwatch.complete(event, now),
+                    first_segment=self._first_segment,
+                    suppressed_text=self._suppressed_text,
                 ),
             )
         self._watch_lag()
