@@ -30,6 +30,8 @@ class AudioFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        if not path.is_file():
+            raise AudioError(f"{path} is no file.", advice="Raw audio comes through standard input (-).")
         try:
             self._file = soundfile.SoundFile(str(path))
         except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Literal
 
 import click
@@ -39,14 +40,23 @@ def stderr() -> Console:
 def run(main: Coroutine[object, object, None]) -> None:
     """Runs ``main``; a ClientError is told to people and becomes the exit status."""
     try:
-        asyncio.run(main)
+        asyncio.run(_until_terminated(main))
     except ClientError as error:
         stderr().print(f"captiond: {error} [{error.code}]", style="red", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # who reads our output has gone: nobody to tell, nothing to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(130)
+
+
+async def _until_terminated(main: Coroutine[object, object, None]) -> None:
+    """SIGTERM ends like Ctrl-C: everything that was opened is closed first."""
+    task = asyncio.current_task()
+    assert task is not None
+    with suppress(NotImplementedError, ValueError):  # no signals on this platform or thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await main
 
 
 def tell_trouble(error: ClientError) -> None:

@@ -7,6 +7,7 @@ read, or a ClientError. Knows nothing of streams, resume or audio.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ async def open_socket(url: str, token: str | None, *, max_queue: int = 16) -> tu
     except InvalidURI as error:
         raise RefusedError("bad_url", f"{address!r} is no address of a daemon: {error}.") from error
     except (OSError, TimeoutError) as error:
-        why = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))
+        why = os.strerror(error.errno).lower() if error.errno else str(error) or "no answer in time"
         raise UnreachableError(f"No daemon answers at {address} ({why}).", advice=START_IT) from error
     except (InvalidHandshake, ConnectionClosed, EOFError) as error:
         raise ProtocolError(f"What answers at {address} is no captiond daemon ({error}).") from error

@@ -10,7 +10,7 @@ const LONGEST_DELAY_MS = 8000;
 const SILENT_MS = 15000; // a caption that stays open without news for so long is no longer live
 
 const query = new URLSearchParams(location.search);
-const overlay = document.body.classList.contains("overlay");
+const overlay = document.documentElement.classList.contains("overlay");
 const stream = query.get("stream") || "*";
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 const element = (id) => document.getElementById(id);
