@@ -49,7 +49,7 @@ async def feed_all(
     url: str, clips: Sequence[Clip], pace: Pace, told: Callable[[Recording], None]
 ) -> list[Recording]:
     """All clips, ``pace.parallel`` at once, each on a stream of its own. ``told`` hears of each when done."""
-    waiting = list(reversed(clips))
+    waiting = sorted(clips, key=lambda clip: clip.seconds)  # taken from its end, longest first
     recordings: list[Recording] = []
 
     async def feed_on() -> None:
