@@ -82,7 +82,7 @@ async def stream_clips(
 
 def decode_offline(model: str, clips: Sequence[Clip]) -> tuple[dict[Path, str], Figures]:
     """The offline half: texts by path, and what the engine says of its device."""
-    engine = Engine.load(model)
+    engine = Engine.load(model, progress=lambda event: console.print(f"  {event.message}"))
     try:
         return offline_texts(engine, [clip for clip in clips if clip.is_speech]), dict(engine.info)
     finally:
