@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 from captiond_engine.types import ms_from_samples
@@ -62,7 +62,7 @@ class Front:
         return response
 
     def _answer(self, request: Request) -> Response | None:
-        path = urlsplit(request.path).path
+        path = request.path.partition("?")[0]
         try:
             host, origin = request.headers.get("Host"), request.headers.get("Origin")
             authorization = request.headers.get("Authorization")

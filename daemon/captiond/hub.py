@@ -93,9 +93,9 @@ class Hub:
     max_facts: int = 64
     max_bytes: int = 1_048_576
     epoch: str = field(default_factory=lambda: secrets.token_hex(4))
-    _feeds: dict[str, Feed] = field(default_factory=dict)
-    _everyone: set[Mailbox] = field(default_factory=set)
-    _order: int = 0
+    _feeds: dict[str, Feed] = field(default_factory=dict, init=False)
+    _everyone: set[Mailbox] = field(default_factory=set, init=False)
+    _order: int = field(default=0, init=False)
 
     def feed(self, name: str) -> Feed:
         """The feed of ``name``, made where it is new."""

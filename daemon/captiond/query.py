@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar, cast, get_args
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from captiond_engine.audio.pcm import LEAST_RATE_HZ, MOST_CHANNELS, MOST_RATE_HZ, Encoding
 
@@ -63,7 +63,7 @@ class Parameters:
         self._values: dict[str, str] = {}
         try:
             pairs = parse_qsl(
-                urlsplit(target).query, keep_blank_values=True, errors="strict", max_num_fields=64
+                target.partition("?")[2], keep_blank_values=True, errors="strict", max_num_fields=64
             )
         except (ValueError, UnicodeDecodeError):
             raise ClientError("invalid_query", "The query of the address cannot be read.") from None

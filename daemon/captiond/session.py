@@ -125,6 +125,8 @@ class Session:
 
     def configure(self, language: str | None, hints: str | None) -> None:
         """From the next segment on; None keeps what holds now."""
+        if self.closing:
+            return
         if language is not None:
             self._stream.configure(language=language)
         if hints is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,12 +35,11 @@ def scripted_engine(script: Script | Mapping[int, Script], **device: Any) -> Eng
     return Engine(traits=scripted_traits(), tokenizer=scripted.tokenizer, device=scripted)
 
 
-def configured(**tables: Mapping[str, Any]) -> Config:
+def configured(*, source: Sequence[Mapping[str, Any]] = (), **tables: Mapping[str, Any]) -> Config:
     """The defaults with any free port and what ``tables`` change."""
-    data: dict[str, Any] = {name: dict(table) for name, table in tables.items() if name != "source"}
+    data: dict[str, Any] = {name: dict(table) for name, table in tables.items()}
     data.setdefault("server", {}).setdefault("port", 0)
-    if "source" in tables:
-        data["source"] = tables["source"]
+    data["source"] = list(source)
     return msgspec.convert(data, Config)
 
 
@@ -212,7 +211,8 @@ async def house(
     app = App(config or configured(), load or at_once, on_bound=bound.set_result)
     stop = asyncio.Event()
     running = asyncio.create_task(app.run(stop), name="daemon")
-    await asyncio.wait([running, bound], return_when=asyncio.FIRST_COMPLETED)
+    waited: list[asyncio.Future[Any]] = [running, bound]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if running.done():
         running.result()
     built = House(app, stop, running, bound.result())

@@ -256,3 +256,26 @@ async def test_control_tokens_in_a_prompt_are_only_taken_out() -> None:
         await speaker.say(type="end")
         await speaker.closed()
         assert speaker.texts() == [WORDS]
+
+
+async def test_a_fault_inside_one_stream_ends_that_one_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async with (
+        witnessed() as home,
+        home.viewer("stream=bad") as viewer,
+        home.speaker("stream=bad") as speaker,
+    ):
+        await speaker.until("stream.opened")
+        assert home.app.context is not None
+        (bad,) = [s for s in home.app.context.sessions.present() if s.name == "bad"]
+
+        def broken(frame: object) -> None:
+            raise ZeroDivisionError("a fault of our own")
+
+        bad._stream.push = broken  # type: ignore[method-assign]
+        await speaker.socket.send(bytes(3_200))
+        assert await speaker.closed() == 1011
+        closed = await viewer.until("stream.closed")
+        assert (closed["reason"], closed["error"]) == ("error", "internal")
+        assert "a fault of our own" in caplog.text
+        async with home.speaker("stream=bad") as again:
+            await again.until("stream.opened")

@@ -156,7 +156,7 @@ async def test_faster_than_real_time_is_read_ahead_and_no_further_and_nothing_is
     )
     config = configured(limits={"read_ahead_ms": 5_000, "lag_warn_ms": 2_000})
     async with house(script, config=config, decode_s=1.5) as home, home.speaker("stream=a") as speaker:
-        behind = []
+        behind: list[int] = []
 
         async def watch() -> None:
             while speaker.code is None:

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def hub(**changes: int) -> Hub:
-    return Hub(server="captiond/test", model="scripted", **changes)
+def hub(
+    max_finals: int = 1_000, max_closed: int = 64, max_facts: int = 64, max_bytes: int = 1_048_576
+) -> Hub:
+    return Hub("captiond/test", "scripted", max_finals, max_closed, max_facts, max_bytes)
 
 
 def final(segment: int, text: str = "words") -> wire.Final:

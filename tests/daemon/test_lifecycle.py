@@ -129,7 +129,7 @@ def clip(tmp_path: Path) -> Path:
 
 async def test_file_sources_play_beside_each_other_and_a_bad_one_is_told(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("this is no audio")
-    sources = [
+    sources: list[dict[str, object]] = [
         {"name": "lobby", "path": str(clip)},
         {"name": "again", "path": str(clip), "repeat": True, "pace": "realtime"},
         {"name": "bad", "path": str(tmp_path / "text.wav")},

@@ -29,6 +29,8 @@ from captiond.sinks.captions import deliver, keep_alive, refuse
 
 log = logging.getLogger(__name__)
 
+LOOK_AGAIN_S = 1.0  # at a client that is silent because we do not read it
+
 
 async def speak(connection: ServerConnection, context: Context) -> None:
     """One speaker, from hello to the last final."""
@@ -118,17 +120,18 @@ class Speaker:
                     await asyncio.sleep(0)  # those who listen take what was said before more is said
 
     def leave(self) -> None:
-        """The connection is gone."""
+        """The connection is gone, or a fault of ours has ended its session."""
         mended = self._decoder.nonfinite + self._decoder.clipped
         if mended:
             log.info("stream %s: %d samples were no sound or too loud", self.session.name, mended)
         self.session.lose(self._connection, orderly=self._connection.close_code == wire.CLOSE_DONE)
+        self._finish()
 
     async def watch_idle(self, idle_s: float) -> None:
         """End a session whose client says nothing for ``idle_s``; 0 waits for ever."""
         loop = asyncio.get_running_loop()
         while idle_s:
-            await asyncio.sleep(self._last_said + idle_s - loop.time())
+            await asyncio.sleep(max(LOOK_AGAIN_S, self._last_said + idle_s - loop.time()))
             if self._last_said + idle_s <= loop.time() and not self._connection.recv_messages.paused:
                 self._complain(ClientError("idle", f"Nothing was said for {idle_s:g} s."), fatal=True)
                 self.session.end("idle")
@@ -137,6 +140,9 @@ class Speaker:
     async def say_goodbye(self) -> None:
         """Once the stream is closed and all is told, close the connection with the code that says why."""
         await self.session.closed.wait()
+        self._finish()
+
+    def _finish(self) -> None:
         match self.session.closing:
             case "shutdown":
                 self.box.finish(wire.CLOSE_SHUTDOWN, "the daemon is stopping")
