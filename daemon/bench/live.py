@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ SHARED = ROOT.parent / "shared"
 
 EXPECTED = (ClipError, FeedingError, DaemonError, CaptiondError, WebSocketException, OSError)
 
-console = Console(stderr=True)
+console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 
 def choose_clips(paths: Sequence[Path], limit: int | None) -> list[Clip]:
