@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from captiond_engine.decoding.commit import LocalAgreement2
 from captiond_engine.types import Hypothesis, Word
 from hypothesis import given
@@ -21,7 +22,15 @@ def test_what_two_in_a_row_agree_on_from_the_start_is_committed() -> None:
     policy = LocalAgreement2()
     policy.update(hypothesis(["turn", "on", "a"]), 0)
     assert policy.update(hypothesis(["turn", "on", "the", "light"]), 0) == 2
-    assert policy.update(hypothesis(["turn", "on", "the", "lights"]), 2) == 3
+    assert policy.update(hypothesis(["turn", "on", "the", "lights", "now"]), 2) == 3
+
+
+@pytest.mark.parametrize("earlier", [["seven."], ["seven.", "two"]])
+@pytest.mark.parametrize("later", [["seven."], ["seven.", "two", "five"]])
+def test_the_last_word_of_either_hypothesis_is_held_back(earlier: list[str], later: list[str]) -> None:
+    policy = LocalAgreement2()
+    policy.update(hypothesis(earlier), 0)
+    assert policy.update(hypothesis(later), 0) == min(len(earlier), len(later)) - 1
 
 
 def test_agreement_that_is_interrupted_begins_anew() -> None:
@@ -32,9 +41,9 @@ def test_agreement_that_is_interrupted_begins_anew() -> None:
 
 def test_what_was_committed_stays_so_when_a_hypothesis_disagrees() -> None:
     policy = LocalAgreement2()
-    policy.update(hypothesis(["a", "b"]), 0)
-    policy.update(hypothesis(["a", "b"]), 0)
-    assert policy.update(hypothesis(["c"]), 2) == 2
+    policy.update(hypothesis(["a", "b", "c"]), 0)
+    assert policy.update(hypothesis(["a", "b", "c"]), 0) == 2
+    assert policy.update(hypothesis(["d"]), 2) == 2
 
 
 def test_the_last_hypothesis_is_committed_whole() -> None:
@@ -52,4 +61,5 @@ def test_the_count_never_falls_and_is_never_more_than_two_hypotheses_share(texts
         now = policy.update(hypothesis(current, revision), committed)
         assert now >= committed
         assert now == committed or current[:now] == previous[:now]
+        assert now == committed or now < min(len(current), len(previous))
         committed, previous = now, current

@@ -84,9 +84,9 @@ def test_partial_windows_end_on_a_grid_and_only_the_newest_is_run_when_behind() 
 
 
 def test_later_passes_are_forced_to_go_on_from_what_was_committed() -> None:
-    driver = Driver(HELLO)
-    driver.listen(5 * S)
-    tokens = driver.model.tokenizer.encode("hello world this is captiond")
+    driver = Driver(talk(4, at=S))
+    driver.listen(6 * S)
+    tokens = driver.model.tokenizer.encode(driver.finals[0].committed)
     prefixes = [job.payload.prompt.prefix for job in driver.jobs if job.kind == "partial"]
     assert prefixes[0] == ()
     assert prefixes[-1]
