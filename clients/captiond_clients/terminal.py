@@ -92,8 +92,10 @@ class CaptionsView:
         self._notes.print(Text(message, style="yellow"), soft_wrap=True)
 
     def _line(self, stream: str | None, committed: str, tentative: str, *, style: str = "") -> Text:
-        line = Text(f"{printable(stream)}: " if self._name_streams and stream else "", style="cyan")
-        line.append(printable(committed), style=style or "default")
+        line = Text()
+        if self._name_streams and stream:
+            line.append(f"{printable(stream)}: ", style="cyan")
+        line.append(printable(committed), style=style)
         line.append(printable(tentative), style="dim")
         return line
 
