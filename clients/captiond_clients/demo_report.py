@@ -149,7 +149,7 @@ def compared(reference: str, hypothesis: str, *, mark: str) -> list[Text]:
         _add_words(above, said[said_from:said_to], kind == "equal", mark)
         _add_words(below, heard[heard_from:heard_to], kind == "equal", mark)
     if same:
-        return [Text(" = ", style="green") + Text(reference)]
+        return [Text.assemble((" = ", "green"), reference)]
     return [above, below if heard else Text(" → (nothing)", style="bold red")]
 
 

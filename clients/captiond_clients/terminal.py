@@ -100,6 +100,8 @@ class CaptionsView:
         return line
 
     def _print(self, line: Text) -> None:
+        if self._live is not None:  # else what is now final would be drawn once more below itself
+            self._live.update(Group(*self._open.values()), refresh=True)
         self._console.print(line, soft_wrap=self._live is None)
 
     def _refresh(self) -> None:

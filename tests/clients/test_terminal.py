@@ -31,6 +31,12 @@ def test_tentative_words_are_dim_on_a_terminal() -> None:
     assert "Turn on\x1b[2m the fan" in shown(parse(PARTIAL), terminal=True).replace("\x1b[0m", "")
 
 
+def test_a_final_is_not_drawn_below_itself_once_more() -> None:
+    drawn = shown(parse(PARTIAL), parse(FINAL), terminal=True)
+    assert "Turn on" in drawn
+    assert "the fan" not in drawn[drawn.index("lights.") :]
+
+
 def test_elsewhere_only_finals_are_lines() -> None:
     assert shown(parse(PARTIAL), parse(FINAL), terminal=False) == "Turn on the  [2Jlights.\n"
 
