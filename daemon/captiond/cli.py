@@ -97,7 +97,7 @@ def serve(config_path: Path | None, model: str | None, settings: tuple[str, ...]
                 progress=display,
                 on_ready=display.close,
             )
-            await app.run(_stop_on_signal())
+            await app.run(stop_on_signal())
 
     asyncio.run(run())
     if any(thread.name == LOADING for thread in threading.enumerate()):
@@ -106,7 +106,7 @@ def serve(config_path: Path | None, model: str | None, settings: tuple[str, ...]
         os._exit(0)
 
 
-def _stop_on_signal() -> asyncio.Event:
+def stop_on_signal() -> asyncio.Event:
     """Set by the first SIGTERM or SIGINT; a second one ends the process where it stands."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -52,7 +52,7 @@ class Feed:
             return
         if isinstance(event, wire.Final | wire.Suppressed | wire.SpeechStarted | wire.SpeechEnded):
             self.last_segment = max(self.last_segment, event.segment)
-        if isinstance(event, wire.Final | wire.Suppressed | wire.StreamClosed):
+        if self._settles(event):
             self.partial = None
         self._facts.append((order, message))
         self._finals += isinstance(event, wire.Final)
@@ -62,6 +62,15 @@ class Feed:
             _, oldest = self._facts.popleft()
             self._finals -= isinstance(oldest.event, wire.Final)
             self._forgotten_seq = oldest.seq
+
+    def _settles(self, event: wire.Event) -> bool:
+        """Whether the partial that stands now is no longer the state of an open segment."""
+        if isinstance(event, wire.StreamClosed):
+            return True
+        shown = self.partial.event if self.partial else None
+        if not isinstance(event, wire.Final | wire.Suppressed) or not isinstance(shown, wire.Partial):
+            return False
+        return shown.segment <= event.segment
 
     def finals(self) -> list[tuple[int, Published]]:
         return [(order, fact) for order, fact in self._facts if isinstance(fact.event, wire.Final)]

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 import soundfile
 from captiond.config import Config, load, to_toml
+from websockets.sync.client import connect
 
-from tests.daemon.house import audio_of
+from tests.daemon.house import audio_of, s16
 from tests.sim.scripted import say
+
+ROOT = Path(__file__).parents[2]
 
 
 def captiond(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -166,3 +169,39 @@ def test_a_file_is_written_in_each_format_and_a_bad_one_does_not_stop_the_rest(
         assert "&lt;is&gt;" in told.out
     if shape == "json":
         assert all(line.startswith('{"type":') for line in told.out.splitlines())
+
+
+HANGS_IN_THE_MIDDLE_OF_SPEECH = """
+import asyncio
+from captiond.app import App
+from captiond.cli import stop_on_signal
+from tests.daemon.house import configured, scripted_engine
+from tests.sim.scripted import say
+
+async def main():
+    engine = scripted_engine(say("turn on the lights"), decode_s=1e6)
+    config = configured(limits={"drain_ms": 600_000})
+    bound = lambda address: print(address, flush=True)
+    app = App(config, lambda progress: engine, on_bound=bound, on_ready=lambda: print("ready", flush=True))
+    await app.run(stop_on_signal())
+
+asyncio.run(main())
+"""
+
+
+def test_a_second_signal_leaves_at_once() -> None:
+    command = [sys.executable, "-c", HANGS_IN_THE_MIDDLE_OF_SPEECH]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        address = daemon.stdout.readline().strip().replace("http", "ws")
+        assert daemon.stdout.readline() == "ready\n"
+        with connect(f"{address}v1/speak?stream=hall", proxy=None) as socket:
+            socket.send(s16(audio_of(say("turn on the lights"))[: 2 * 16_000]))
+            while '"speech.started"' not in socket.recv(timeout=60):
+                pass
+            daemon.send_signal(signal.SIGTERM)
+            while '"speech.ended"' not in socket.recv(timeout=60):
+                pass
+            assert daemon.poll() is None
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(60) == -signal.SIGTERM
