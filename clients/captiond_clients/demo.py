@@ -19,7 +19,7 @@ from rich.console import Console
 from captiond_clients.audio_input import FILE_SHAPE, at_pace, cut_file
 from captiond_clients.client import speak
 from captiond_clients.command_line import run, tell_trouble
-from captiond_clients.demo_daemon import demo_daemon
+from captiond_clients.demo_daemon import DemoDaemon, demo_daemon
 from captiond_clients.demo_report import Heard, Spoken, report
 from captiond_clients.errors import ClientError
 from captiond_clients.events import Event
@@ -80,7 +80,17 @@ async def demo(*, fast: bool, keep: bool, settings: tuple[str, ...], as_json: bo
             click.echo(json.dumps(result))
         if keep:
             console.print(f"\nThe daemon still runs at {url}; Ctrl-C ends it.", soft_wrap=True)
-            await daemon.gone()
+            await _until_interrupted(daemon)
+
+
+async def _until_interrupted(daemon: DemoDaemon) -> None:
+    """Ctrl-C is how a kept daemon is meant to end, so it is no failure."""
+    try:
+        await daemon.gone()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
 
 
 @click.command("demo")
