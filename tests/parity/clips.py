@@ -1,0 +1,48 @@
+"""Real audio for the parity checks: clips kept in the project, and the larger sets where they are beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+from captiond_engine.types import SAMPLE_RATE_HZ, Float32Array
+
+KEPT = Path(__file__).parent.parent / "data" / "audio"
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """float32 PCM at 16 kHz with its reference text (empty: no speech)."""
+
+    id: str
+    set: str
+    pcm: Float32Array
+    text: str
+
+
+def read_set(folder: Path, *, longest_s: float = 30.0) -> list[Clip]:
+    """Clips of one manifest, those up to ``longest_s`` (one window), in the manifest's order."""
+    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = []
+    for row in rows:
+        if row["seconds"] <= longest_s:
+            pcm, rate_hz = soundfile.read(folder / row["path"], dtype="float32")
+            if rate_hz != SAMPLE_RATE_HZ:
+                raise ValueError(f"{row['path']} has {rate_hz} Hz")
+            found.append(Clip(row["id"], folder.name, pcm, row["text"]))
+    return found
+
+
+def bundled() -> list[Clip]:
+    """The clips kept in the project."""
+    return read_set(KEPT)
+
+
+def shared() -> list[Clip]:
+    """All clips of the larger sets, or none where they are not beside the project."""
+    if not SHARED.is_dir():
+        return []
+    return [clip for folder in sorted(SHARED.iterdir()) if folder.is_dir() for clip in read_set(folder)]
