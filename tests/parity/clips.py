@@ -1,4 +1,4 @@
-"""Real audio for the parity checks: clips kept in the project, and the larger sets where they are beside it."""
+"""Real audio for the parity checks: clips kept in the project, and the larger sets where they lie."""
 
 from __future__ import annotations
 

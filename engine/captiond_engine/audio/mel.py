@@ -122,14 +122,22 @@ class LogMel:
 
     def _tail(self, first: int, hops: int) -> Float64Array:
         """Columns ``first`` to ``hops``, with zeros after the audio and the edges reflected."""
-        length = hops * HOP_SAMPLES
-        start = self._pending_start  # index of _pending[0]; -200 or 0 at the beginning
         if first < self._finished:
             raise ValueError("a window shorter than the finished audio must be cut from a new LogMel")
+        # Columns from here on see only zeros, unless the audio reaches the reflection at the window's end.
+        heard = -(-(self.samples + HALF_FFT_SAMPLES) // HOP_SAMPLES)
+        if heard < hops - 2:
+            audible = self._tail_until(first, heard, heard * HOP_SAMPLES + FFT_SAMPLES)
+            return np.concatenate([audible, np.full((hops - heard, self.mels), np.log10(_POWER_FLOOR))])
+        return self._tail_until(first, hops, hops * HOP_SAMPLES)
+
+    def _tail_until(self, first: int, last: int, length: int) -> Float64Array:
+        """Columns ``first`` to ``last`` of the audio zero-padded (or cut) to ``length`` samples."""
+        start = self._pending_start  # index of _pending[0]; -200 or 0 at the beginning
         tail = np.zeros(max(0, length - start))
         n = min(len(self._pending), len(tail))
         tail[:n] = self._pending[:n]
         if start == 0 and self._finished == 0:
             tail = np.concatenate([tail[HALF_FFT_SAMPLES:0:-1], tail])
         tail = np.concatenate([tail, tail[-2 : -HALF_FFT_SAMPLES - 2 : -1]])
-        return _log_power(tail, hops - first, self.mels)
+        return _log_power(tail, last - first, self.mels)
