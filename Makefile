@@ -10,7 +10,7 @@ SERVE = captiond serve
 TEST = python -m pytest
 CHECK = ruff check . && ruff format --check . && mypy && lint-imports
 PARITY = python -m tests.parity.report
-BENCH = python engine/bench/compare.py
+BENCH = python -m engine.bench.compare
 BENCH_LIVE = python -m daemon.bench.live
 
 # Every command runs in .venv, which is made or brought up to date first.
