@@ -7,8 +7,10 @@ Format: ``torch.save`` since 1.6 (a zip holding ``*/data.pkl`` and ``*/data/<key
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +33,23 @@ _STORAGE_TYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-_MALFORMED = (StopIteration, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+# What zipfile, zlib and pickle were seen to raise for files that were cut, changed or made up.
+_MALFORMED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    OSError,
+    EOFError,
+    StopIteration,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,  # also NotImplementedError (an unknown compression) and RecursionError
+    MemoryError,
+)
+_ADVICE = "Download it again, or convert it to a Hugging Face directory with model.safetensors."
 
 
 class _Storage(NamedTuple):
@@ -87,7 +105,12 @@ def _materialise(value: Any, archive: zipfile.ZipFile, root: str) -> Any:
         kind, key = value.storage
         flat = np.frombuffer(archive.read(f"{root}/data/{key}"), _STORAGE_TYPES[kind])
         last = value.offset + sum((n - 1) * s for n, s in zip(value.shape, value.strides, strict=True))
-        if value.offset < 0 or min(value.strides, default=0) < 0 or last >= max(len(flat), 1):
+        if (
+            value.offset < 0
+            or min(value.strides, default=0) < 0
+            or last >= max(len(flat), 1)
+            or math.prod(value.shape) > len(flat)  # strides of 0 could ask for any amount of memory
+        ):
             raise ValueError(f"a tensor reaches past its storage {key}")
         item = flat.dtype.itemsize
         view = np.lib.stride_tricks.as_strided(
@@ -110,18 +133,13 @@ def read_torch_file(path: Path) -> dict[str, Any]:
             with archive.open(index) as stream:
                 content = _Unpickler(stream).load()
             loaded = _materialise(content, archive, index.removesuffix("/data.pkl"))
-    except (
-        zipfile.BadZipFile,
-        pickle.UnpicklingError,
-        StopIteration,
-        EOFError,
-        KeyError,
-        ValueError,
-    ) as error:
+    except _MALFORMED as error:
+        reason = str(error) or type(error).__name__
         raise ModelError(
-            f"{path} is not a PyTorch checkpoint that can be read: {error}.",
-            advice="Download it again, or convert it to a Hugging Face directory with model.safetensors.",
+            f"{path} is not a PyTorch checkpoint that can be read: {reason}.", advice=_ADVICE
         ) from error
     if not isinstance(loaded, dict):
-        raise ModelError(f"{path} holds a {type(loaded).__name__}, not a checkpoint's dictionary.")
+        raise ModelError(
+            f"{path} holds a {type(loaded).__name__}, not a checkpoint's dictionary.", advice=_ADVICE
+        )
     return loaded

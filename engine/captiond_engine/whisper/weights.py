@@ -21,6 +21,7 @@ from captiond_engine.types import Float32Array
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.torch_file import read_torch_file, widen_bfloat16
 
+_ADVICE = "Download the model again, or name another one."
 _DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
 
 
@@ -94,13 +95,16 @@ def check_complete(config: WhisperConfig, tensors: Mapping[str, Float32Array], w
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a Hugging Face directory or an OpenAI ``.pt`` file. Raises ModelError."""
-    if path.is_dir():
-        checkpoint = _read_hugging_face(path)
-    elif path.is_file():
-        checkpoint = _read_openai(path)
-    else:
+    if not path.exists():
         raise ModelNotFoundError(f"There is no model at {path}.", advice="Check the path.")
-    check_complete(checkpoint.config, checkpoint.tensors, path)
+    try:
+        checkpoint = _read_hugging_face(path) if path.is_dir() else _read_openai(path)
+        check_complete(checkpoint.config, checkpoint.tensors, path)
+    except ModelError as error:  # a configuration does not know its file: say where and what to do
+        if str(path) in error.message and error.advice:
+            raise
+        where = "" if str(path) in error.message else f"{path}: "
+        raise ModelError(where + error.message, advice=error.advice or _ADVICE, code=error.code) from error
     return checkpoint
 
 
@@ -121,8 +125,14 @@ def _read_openai(path: Path) -> Checkpoint:
     content = read_torch_file(path)
     if not {"dims", "model_state_dict"} <= content.keys():
         raise ModelError(f"{path} has no 'dims' and 'model_state_dict', so it is not one of OpenAI's files.")
-    tensors = {name: np.asarray(array, np.float32) for name, array in content["model_state_dict"].items()}
-    return Checkpoint(path, WhisperConfig.from_openai(content["dims"]), tensors)
+    dims, state = content["dims"], content["model_state_dict"]
+    if not isinstance(dims, dict) or not isinstance(state, dict):
+        raise ModelError(f"{path}: 'dims' and 'model_state_dict' are not the dictionaries of OpenAI's files.")
+    for name, array in state.items():
+        if not isinstance(array, np.ndarray):
+            raise ModelError(f"{path}: {name!r} is a {type(array).__name__}, not a tensor.")
+    tensors = {str(name): np.asarray(array, np.float32) for name, array in state.items()}
+    return Checkpoint(path, WhisperConfig.from_openai(dims), tensors)
 
 
 def _read_hugging_face(path: Path) -> Checkpoint:
@@ -143,8 +153,10 @@ def _read_hugging_face(path: Path) -> Checkpoint:
 def _safetensors_files(path: Path) -> list[Path]:
     index = path / "model.safetensors.index.json"
     if index.exists():
-        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-        return [path / Path(shard).name for shard in shards]
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(s, str) for s in weight_map.values()):
+            raise ModelError(f"{index} does not say which file holds which tensor.")
+        return [path / Path(shard).name for shard in sorted(set(weight_map.values()))]
     return [path / "model.safetensors"]
 
 

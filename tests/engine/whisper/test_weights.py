@@ -1,0 +1,390 @@
+"""Checkpoints: two formats, one set of tensors; a fault is named, and nothing in a file is run."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from captiond_engine.errors import ModelError, ModelNotFoundError
+from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.torch_file import read_torch_file
+from captiond_engine.whisper.weights import expected_shapes, read_checkpoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.engine.whisper import files
+from tests.engine.whisper.files import Call, Global, Reference
+
+Spoil = Callable[[dict[str, files.Array]], Any]
+
+
+def refused(path: Path, *parts: str) -> ModelError:
+    """The error of reading ``path``: it says where, what and what to do."""
+    with pytest.raises(ModelError) as caught:
+        read_checkpoint(path)
+    error = caught.value
+    for part in (str(path), *parts):
+        assert part in error.message
+    assert error.advice
+    assert error.exit_code == 78
+    return error
+
+
+def assert_equal_tensors(path: Path, expected: dict[str, files.Array]) -> None:
+    found = read_checkpoint(path).tensors
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+# --- what is read ------------------------------------------------------------------------------------
+
+
+def test_both_formats_give_the_same_tensors(tmp_path: Path) -> None:
+    tensors = files.small_tensors()
+    folder = files.write_hugging_face(tmp_path / "hub", tensors)
+    file = files.write_openai(tmp_path / "small.pt", tensors)
+    assert_equal_tensors(folder, tensors)
+    assert_equal_tensors(file, tensors)
+    assert read_checkpoint(folder).config == read_checkpoint(file).config == files.SMALL
+
+
+def test_a_file_that_torch_saved(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    tensors = files.small_tensors()
+    file = tmp_path / "saved.pt"
+    state = {name: torch.from_numpy(array) for name, array in tensors.items()}
+    turned = "decoder.blocks.0.mlp.0.weight"
+    state[turned] = torch.from_numpy(tensors[turned].T.copy()).T  # not contiguous
+    torch.save({"dims": asdict(files.SMALL), "model_state_dict": state}, file)
+    assert_equal_tensors(file, tensors)
+
+
+def test_a_state_dict_of_a_torch_module(tmp_path: Path) -> None:
+    """Modules save an OrderedDict with metadata, half precision, shared storage and Parameters."""
+    torch = pytest.importorskip("torch")
+    norm = torch.nn.LayerNorm(4).half()
+    both = torch.arange(6, dtype=torch.bfloat16)
+    file = tmp_path / "module.pt"
+    torch.save({"state": norm.state_dict(), "own": norm.weight, "tail": both[2:], "pair": both[:2]}, file)
+    content = read_torch_file(file)
+    np.testing.assert_array_equal(content["state"]["weight"], np.ones(4, np.float16))
+    np.testing.assert_array_equal(content["own"], np.ones(4, np.float16))
+    np.testing.assert_array_equal(content["tail"], np.array([2, 3, 4, 5], np.float32))
+    np.testing.assert_array_equal(content["pair"], np.array([0, 1], np.float32))
+
+
+@pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_half_precision_is_widened_exactly(tmp_path: Path, narrow: str, form: str) -> None:
+    def cut(array: files.Array) -> files.Array:
+        return array.astype(np.float16) if narrow == "float16" else files.bfloat16_bits(array)
+
+    def wide(array: files.Array) -> files.Array:
+        if narrow == "float16":
+            return array.astype(np.float32)
+        return np.asarray(array.astype(np.uint32) << 16).view(np.float32)
+
+    stored = {name: cut(array) for name, array in files.small_tensors().items()}
+    expected = {name: wide(array) for name, array in stored.items()}
+    if form == "folder":
+        assert_equal_tensors(files.write_hugging_face(tmp_path / "m", stored), expected)
+    else:
+        assert_equal_tensors(files.write_openai(tmp_path / "m.pt", stored), expected)
+
+
+def test_shards_are_joined(tmp_path: Path) -> None:
+    tensors = files.small_tensors()
+    assert_equal_tensors(files.write_hugging_face(tmp_path / "m", tensors, shards=3), tensors)
+
+
+def test_a_tied_projection_is_accepted_where_it_equals_the_embedding(tmp_path: Path) -> None:
+    tensors = files.small_tensors()
+    folder = files.write_hugging_face(tmp_path / "m", tensors)
+    named = {files.hugging_face_name(name): array for name, array in tensors.items()}
+    embedding = named["model.decoder.embed_tokens.weight"]
+    weights = folder / "model.safetensors"
+    weights.write_bytes(files.safetensors_bytes({**named, "proj_out.weight": embedding}))
+    assert_equal_tensors(folder, tensors)
+    weights.write_bytes(files.safetensors_bytes({**named, "proj_out.weight": embedding + 1}))
+    refused(folder, "proj_out.weight")
+
+
+# --- strict in both directions -----------------------------------------------------------------------
+
+_BIAS = "decoder.blocks.0.cross_attn.out.bias"
+
+
+def _spoilt(change: str) -> dict[str, files.Array]:
+    tensors = files.small_tensors()
+    match change:
+        case "missing":
+            del tensors[_BIAS]
+        case "left over":
+            tensors[_BIAS.replace("blocks.0", "blocks.1")] = tensors[_BIAS]
+        case "shape":
+            tensors[_BIAS] = tensors[_BIAS][:-1]
+        case "nan" | "inf":
+            tensors[_BIAS] = tensors[_BIAS].copy()
+            tensors[_BIAS][3] = float(change)
+    return tensors
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("missing", f"missing {_BIAS}"),
+        ("left over", f"not used {_BIAS.replace('blocks.0', 'blocks.1')}"),
+        ("shape", f"{_BIAS} is (63,), expected (64,)"),
+        ("nan", f"{_BIAS} holds numbers that are not finite"),
+        ("inf", f"{_BIAS} holds numbers that are not finite"),
+    ],
+)
+def test_each_fault_of_a_tensor_is_named(tmp_path: Path, form: str, change: str, told: str) -> None:
+    tensors = _spoilt(change)
+    if form == "folder":
+        refused(files.write_hugging_face(tmp_path / "m", tensors), told)
+    else:
+        refused(files.write_openai(tmp_path / "m.pt", tensors), told)
+
+
+def test_many_faults_are_counted(tmp_path: Path) -> None:
+    kept = {"decoder.ln.bias": files.small_tensors()["decoder.ln.bias"]}
+    missing = len(expected_shapes(files.SMALL)) - 1
+    refused(files.write_hugging_face(tmp_path / "m", kept), f"and {missing - 6} more")
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_missing_tensor_is_named(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    tensors = files.small_tensors()
+    name = data.draw(st.sampled_from(sorted(tensors)))
+    del tensors[name]
+    refused(files.write_openai(tmp_path_factory.mktemp("m") / "m.pt", tensors), f"missing {name}")
+
+
+def test_integers_are_no_weights(tmp_path: Path) -> None:
+    tensors = files.small_tensors()
+    tensors[_BIAS] = np.arange(64, dtype=np.int64)
+    folder = files.write_hugging_face(tmp_path / "m", tensors)
+    refused(folder, files.hugging_face_name(_BIAS), "I64")
+
+
+# --- directories that are not whole ------------------------------------------------------------------
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert isinstance(refused(tmp_path / "none"), ModelNotFoundError)
+
+
+def test_a_folder_without_config(tmp_path: Path) -> None:
+    refused(tmp_path, "config.json")
+
+
+def test_a_folder_without_weights(tmp_path: Path) -> None:
+    folder = files.write_hugging_face(tmp_path / "m", files.small_tensors())
+    (folder / "model.safetensors").unlink()
+    refused(folder, "model.safetensors")
+
+
+def test_a_shard_is_missing(tmp_path: Path) -> None:
+    folder = files.write_hugging_face(tmp_path / "m", files.small_tensors(), shards=3)
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    refused(folder, "model-00002-of-00003.safetensors")
+
+
+@pytest.mark.parametrize("index", ['{"weight_map": ["a"]}', '{"weight_map": {"a": 7}}', "{}", "[]", "{"])
+def test_a_spoilt_index(tmp_path: Path, index: str) -> None:
+    folder = files.write_hugging_face(tmp_path / "m", files.small_tensors(), shards=2)
+    (folder / "model.safetensors.index.json").write_text(index, encoding="utf-8")
+    refused(folder, "model.safetensors.index.json")
+
+
+def test_an_index_names_nothing_outside_its_folder(tmp_path: Path) -> None:
+    other = files.write_hugging_face(tmp_path / "other", files.small_tensors())
+    folder = files.write_hugging_face(tmp_path / "m", files.small_tensors(), shards=2)
+    index = {"weight_map": {"x": f"../{other.name}/model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    refused(folder, "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model_type": "bert"}, "'bert'"),
+        ({"model_type": None}, "model_type"),
+        ({"d_model": 65}, "65"),
+        ({"d_model": "64"}, "n_audio_state"),
+        ({"encoder_layers": 0}, "n_audio_layer"),
+        ({"decoder_attention_heads": 2}, "2 heads"),
+        ({"vocab_size": -5}, "n_vocab"),
+    ],
+)
+def test_a_configuration_that_is_no_whisper(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    config = files.hugging_face_config() | change
+    refused(files.write_hugging_face(tmp_path / "m", files.small_tensors(), config=config), told)
+
+
+@pytest.mark.parametrize("name", sorted(files.hugging_face_config()))
+def test_a_configuration_that_lacks_a_dimension(tmp_path: Path, name: str) -> None:
+    config = files.hugging_face_config()
+    del config[name]
+    refused(files.write_hugging_face(tmp_path / "m", files.small_tensors(), config=config), name)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"7"])
+def test_a_config_file_that_is_no_json_object(tmp_path: Path, content: bytes) -> None:
+    folder = files.write_hugging_face(tmp_path / "m", files.small_tensors())
+    (folder / "config.json").write_bytes(content)
+    refused(folder, "config.json")
+
+
+# --- damaged files -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(keep=st.floats(0, 0.999))
+def test_cut_safetensors(tmp_path_factory: pytest.TempPathFactory, keep: float) -> None:
+    folder = files.write_hugging_face(tmp_path_factory.mktemp("m"), files.small_tensors())
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * keep)])
+    refused(folder, "model.safetensors")
+
+
+def test_each_way_to_spoil_a_weight_map_is_told_apart_from_a_missing_shard(tmp_path: Path) -> None:
+    folder = files.write_hugging_face(tmp_path / "m", files.small_tensors(), shards=2)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}', encoding="utf-8")
+    refused(folder, "missing encoder.conv1.weight")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"\xff" * 64, b"\x02" + b"\x00" * 7 + b"{}"])
+def test_a_file_that_is_no_safetensors(tmp_path: Path, content: bytes) -> None:
+    folder = files.write_hugging_face(tmp_path / "m", files.small_tensors())
+    (folder / "model.safetensors").write_bytes(content)
+    refused(folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(keep=st.floats(0, 0.999))
+def test_cut_torch_file(tmp_path_factory: pytest.TempPathFactory, keep: float) -> None:
+    file = files.write_openai(tmp_path_factory.mktemp("m") / "m.pt", files.small_tensors())
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * keep)])
+    refused(file)
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.floats(0, 0.999), value=st.integers(0, 255))
+def test_one_changed_byte_never_escapes_as_another_error(
+    tmp_path_factory: pytest.TempPathFactory, place: float, value: int
+) -> None:
+    """The pickle alone, as the zip's own checksum would catch it: read or refused, never a traceback."""
+    tensors = {"a": np.ones((2, 2), np.float32)}
+    content = {"dims": asdict(files.SMALL), "model_state_dict": {"a": files.torch_tensor(tensors["a"], "0")}}
+    spoilt = bytearray(files.pickled(content))
+    spoilt[int(len(spoilt) * place)] = value
+    path = files.write_zip(
+        tmp_path_factory.mktemp("m") / "m.pt", bytes(spoilt), {"0": tensors["a"].tobytes()}
+    )
+    with pytest.raises(ModelError):  # a model of one tensor is refused in any case
+        read_checkpoint(path)
+
+
+def test_a_changed_byte_in_a_torch_file_is_caught_by_its_checksum(tmp_path: Path) -> None:
+    file = files.write_openai(tmp_path / "m.pt", files.small_tensors())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    file.write_bytes(bytes(content))
+    refused(file)
+
+
+def test_a_zip_that_is_no_checkpoint(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    refused(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state": 1},
+        (1, 2),
+        {"dims": 1, "model_state_dict": {}},
+        {"dims": asdict(files.SMALL), "model_state_dict": 7},
+        {"dims": asdict(files.SMALL), "model_state_dict": {"a": "text"}},
+        {"dims": {"n_mels": 8}, "model_state_dict": {}},
+    ],
+)
+def test_a_torch_file_that_is_not_openais(tmp_path: Path, content: Any) -> None:
+    refused(files.write_zip(tmp_path / "m.pt", files.pickled(content)))
+
+
+def _with_tensor(path: Path, tensor: Call, data: bytes) -> Path:
+    content = {"dims": asdict(files.SMALL), "model_state_dict": {"a": tensor}}
+    return files.write_zip(path, files.pickled(content), {"0": data})
+
+
+@pytest.mark.parametrize(
+    ("offset", "strides"),
+    [(1, (2, 1)), (0, (3, 1)), (-1, (2, 1)), (0, (-2, 1)), (0, (2**30, 1)), (0, (2,)), (0, ("2", 1))],
+)
+def test_a_tensor_reaches_only_into_its_storage(tmp_path: Path, offset: int, strides: Any) -> None:
+    array = np.ones((2, 2), np.float32)
+    tensor = files.torch_tensor(array, "0", offset=offset, strides=strides)
+    refused(_with_tensor(tmp_path / "m.pt", tensor, array.tobytes()))
+
+
+def test_a_tensor_is_never_larger_than_its_storage(tmp_path: Path) -> None:
+    tensor = files.torch_tensor(np.ones((2, 2), np.float32), "0")
+    storage, offset, _, _, *rest = tensor.arguments
+    repeated = Call(tensor.what, (storage, offset, (2**30, 2**30), (0, 0), *rest))
+    refused(_with_tensor(tmp_path / "m.pt", repeated, b"\0" * 16), "reaches past its storage")
+
+
+def test_a_storage_that_is_not_there(tmp_path: Path) -> None:
+    tensor = files.torch_tensor(np.ones((2, 2), np.float32), "9")
+    refused(_with_tensor(tmp_path / "m.pt", tensor, b""))
+
+
+# --- a pickle can do nothing -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        Global("os", "system"),
+        Global("posix", "system"),
+        Global("builtins", "eval"),
+        Global("subprocess", "Popen"),
+        Global("torch", "load"),
+        Global("torch._utils", "os.system"),
+        Global("numpy.core.multiarray", "_reconstruct"),
+    ],
+)
+def test_a_pickle_that_names_a_function_is_refused_without_running(tmp_path: Path, what: Global) -> None:
+    trace = tmp_path / "it-ran"
+    spoilt = Call(what, (f"touch '{trace}'",))
+    path = files.write_zip(tmp_path / "m.pt", files.pickled({"dims": spoilt, "model_state_dict": {}}))
+    refused(path, f"{what.module}.{what.name}")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("reference", [("module", "os"), ("storage", "os", "0", "cpu", 1), (), "text"])
+def test_a_pickle_with_an_unknown_reference(tmp_path: Path, reference: Any) -> None:
+    refused(files.write_zip(tmp_path / "m.pt", files.pickled({"dims": Reference(reference)})))
+
+
+def test_dimensions_are_checked_alike_for_both_formats() -> None:
+    dims = asdict(files.SMALL)
+    assert WhisperConfig.from_openai(dims) == WhisperConfig.from_hugging_face(files.hugging_face_config())
+    with pytest.raises(ModelError, match="n_mels"):
+        WhisperConfig.from_openai({**dims, "n_mels": 0})
