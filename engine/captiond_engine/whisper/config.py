@@ -13,6 +13,7 @@ from typing import Any
 from captiond_engine.errors import ModelError
 
 HEAD_WIDTH = 64  # of every Whisper model
+_MOST_LAYERS, _LARGEST = 256, 1_000_000  # far above any Whisper; a spoilt file could ask for all memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,11 @@ class WhisperConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not isinstance(value, int) or value < 1:
-                raise ModelError(f"Model dimension {name} is {value!r}; a positive integer was expected.")
+            limit = _MOST_LAYERS if name.endswith("_layer") else _LARGEST
+            if not isinstance(value, int) or not 1 <= value <= limit:
+                raise ModelError(
+                    f"Model dimension {name} is {value!r}; a whole number from 1 to {limit} was expected."
+                )
         if self.n_audio_state != self.n_text_state:
             raise ModelError("Encoder and decoder widths differ; this is no Whisper model.")
         if self.n_audio_state != self.n_audio_head * HEAD_WIDTH:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import struct
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -37,6 +38,7 @@ _STORAGE_TYPES: dict[str, np.dtype[Any]] = {
 _MALFORMED = (
     zipfile.BadZipFile,
     zlib.error,
+    struct.error,
     pickle.UnpicklingError,
     OSError,
     EOFError,
@@ -80,7 +82,12 @@ def _rebuild_parameter(tensor: _LazyTensor, *_: object) -> _LazyTensor:
     return tensor
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """Python's own unpickler, not the one in C: five bytes make that one take all the machine's memory.
+
+    (LONG_BINPUT with a large index grows its memo to that size; here the memo is a dictionary.)
+    """
+
     def find_class(self, module: str, name: str) -> Any:
         allowed: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): OrderedDict,

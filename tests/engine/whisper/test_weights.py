@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -226,6 +227,8 @@ def test_an_index_names_nothing_outside_its_folder(tmp_path: Path) -> None:
         ({"encoder_layers": 0}, "n_audio_layer"),
         ({"decoder_attention_heads": 2}, "2 heads"),
         ({"vocab_size": -5}, "n_vocab"),
+        ({"decoder_layers": 2**31}, "n_text_layer"),
+        ({"vocab_size": 2**40}, "n_vocab"),
     ],
 )
 def test_a_configuration_that_is_no_whisper(tmp_path: Path, change: dict[str, Any], told: str) -> None:
@@ -381,6 +384,17 @@ def test_a_pickle_that_names_a_function_is_refused_without_running(tmp_path: Pat
 @pytest.mark.parametrize("reference", [("module", "os"), ("storage", "os", "0", "cpu", 1), (), "text"])
 def test_a_pickle_with_an_unknown_reference(tmp_path: Path, reference: Any) -> None:
     refused(files.write_zip(tmp_path / "m.pt", files.pickled({"dims": Reference(reference)})))
+
+
+def test_a_pickle_cannot_take_memory_by_one_opcode(tmp_path: Path) -> None:
+    """LONG_BINPUT with a large index: the unpickler written in C makes room for that many entries."""
+    hostile = b"\x80\x02}r" + (2**32 - 1).to_bytes(4, "little") + b"."
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, limits[1]))  # what it would take is 64 GB
+    try:
+        refused(files.write_zip(tmp_path / "m.pt", hostile), "'dims'")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def test_dimensions_are_checked_alike_for_both_formats() -> None:
