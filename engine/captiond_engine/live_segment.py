@@ -13,7 +13,7 @@ from typing import Literal
 
 from captiond_engine.audio.mel import LogMel
 from captiond_engine.audio.ring import AudioRing
-from captiond_engine.decoding.align import Detokenizer, spread
+from captiond_engine.decoding.align import Detokenizer, join, spread
 from captiond_engine.decoding.commit import CommitPolicy
 from captiond_engine.decoding.guards import is_no_speech
 from captiond_engine.speech_model import ModelTraits
@@ -66,7 +66,6 @@ class LiveSegment:
         self.covered = start  # end of the newest finished pass
         self.asked_partial = start  # end of the newest pass asked for
         self.asked_final: int | None = None  # end of the newest final asked for
-        self.contradicted_at: int | None = None  # a final up to here needs what was committed as its prefix
         self.failures = 0
         self.settled: Heard | None = None  # the final, if the segment ends where this pass did
         self.outcome: Transcript | Suppressed | None = None
@@ -103,21 +102,21 @@ class LiveSegment:
 
     def window(self, ring: AudioRing, end: int, kind: Literal["partial", "final"]) -> Window:
         """The audio of a pass over [start, ``end``), with what the decoder is told before it."""
-        force = kind == "partial" or self.contradicted_at == end
+        force = kind == "partial"
         prefix = tuple(token for word in self._committed for token in word.tokens) if force else ()
         prompt = self._prompt._replace(prefix=prefix)
         self.hear(ring, end)
         return Window(self.number, self.start, end, self._mel.window(self._hops(end, kind)), prompt)
 
-    def read(self, window: Window, decoding: Decoding, queued_ms: float | None) -> Heard | None:
-        """What a finished pass gave; None when it contradicts what was committed."""
+    def read(self, window: Window, decoding: Decoding, queued_ms: float | None) -> Heard:
+        """What a finished pass gave. What it says otherwise than was committed stays as it was told."""
         prefix = self._committed if window.prompt.prefix else ()
         until = max(self._onset, min(window.end, self.speech_end))
         words = tuple(self._detokenizer.words(decoding, self._onset, until, prefix))
         if not self._committed and is_no_speech(decoding, _text(words)):
             words = ()
         if not _continues(_text(words), self.committed_text):
-            return None
+            words = tuple(spread(join(self._committed, words), self._onset, until))
         timings = Timings(
             queued_ms=queued_ms,
             encode_ms=decoding.encode_ms,
@@ -137,7 +136,10 @@ class LiveSegment:
         agreed = self._policy.update(hypothesis, known)
         if heard.end > self._commit_limit:
             agreed = known
-        self._committed = heard.words[: max(known, self._within_prefix_limit(heard.words, agreed))]
+        agreed = self._within_prefix_limit(heard.words, agreed)
+        if agreed > known:
+            last = self._detokenizer.without_final_marks(heard.words[agreed - 1])
+            self._committed = (*heard.words[: agreed - 1], last)
         committed = self.committed_text
         shown = (committed, _text(heard.words)[len(committed) :].rstrip())
         if shown == self._shown:

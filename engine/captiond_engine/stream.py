@@ -153,9 +153,7 @@ class Stream:
             return
         segment = done.segment
         heard = segment.read(job.payload, decoding, queued_ms)
-        if heard is None:
-            segment.contradicted_at, segment.asked_final = done.end, None
-        elif segment.end is not None:
+        if segment.end is not None:
             segment.finish(heard)
             self._events += self._answers.due()
         else:

@@ -6,8 +6,12 @@ import itertools
 import math
 
 import pytest
-from captiond_engine.decoding.align import Detokenizer, spread
+from captiond_engine.decoding.align import Detokenizer, join, spread
+from captiond_engine.models import BUNDLED
 from captiond_engine.types import Decoding, Word
+from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.tokens import WhisperTokenizer
+from captiond_engine.whisper.weights import read_json
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,8 +66,58 @@ def test_words_have_their_tokens_and_the_mean_of_their_probabilities() -> None:
 def test_forced_words_come_first_and_keep_their_probability() -> None:
     tokenizer = ScriptedTokenizer()
     decoding = Decoding(tuple(tokenizer.encode("two")), (0.0,))
-    words = Detokenizer(tokenizer).words(decoding, 0, 600, [Word(" one", 0, 500, 0.3, (7,))])
+    forced = Word(" one", 0, 500, 0.3, tuple(tokenizer.encode("one")))
+    words = Detokenizer(tokenizer).words(decoding, 0, 600, [forced])
     assert [(w.text, w.start, w.end, w.probability) for w in words] == [
-        (" one", 0, 300, 0.3),
+        (" one", 0, 300, pytest.approx(0.3)),
         (" two", 300, 600, 1.0),
     ]
+
+
+def test_a_mark_that_follows_forced_words_joins_the_last_of_them() -> None:
+    config = WhisperConfig.from_hugging_face(read_json(BUNDLED / "demo-en" / "config.json"))
+    tokenizer = WhisperTokenizer.from_hugging_face(BUNDLED / "demo-en", config)
+    detokenizer = Detokenizer(tokenizer)
+    said = detokenizer.words(Decoding(tuple(tokenizer.encode(" Three four.")), (0.0,) * 3), 0, 600)
+    assert [word.text for word in said] == [" Three", " four."]
+    held = [said[0], detokenizer.without_final_marks(said[1])]
+    assert [word.text for word in held] == [" Three", " four"]
+    on = detokenizer.words(Decoding(tuple(tokenizer.encode(", nine.")), (0.0,) * 3), 0, 600, held)
+    assert [word.text for word in on] == [" Three", " four,", " nine."]
+    assert detokenizer.without_final_marks(said[0]) is said[0]
+
+
+TEXTS = st.lists(st.sampled_from(["one", "two", "three", "Three", "four.", "five,"]), max_size=8)
+
+
+@given(told=TEXTS, heard=TEXTS)
+def test_what_was_told_is_continued_and_never_changed(told: list[str], heard: list[str]) -> None:
+    committed = [Word(f" {text.rstrip('.,')}", 0, 9, 0.9) for text in told]
+    words = [Word(f" {text}", 0, 9, 0.9) for text in heard]
+    joined = "".join(word.text for word in join(committed, words))
+    assert joined.startswith("".join(word.text for word in committed))
+    if joined != "".join(word.text for word in committed):
+        assert not words or joined.endswith(words[-1].text)
+
+
+@given(heard=TEXTS, count=st.integers(0, 8))
+def test_a_hypothesis_that_agrees_is_taken_as_it_is(heard: list[str], count: int) -> None:
+    words = [Word(f" {text}", 0, 9, 0.9) for text in heard]
+    committed = [Word(word.text.rstrip(".,"), 0, 9, 0.9) for word in words[:count]]
+    expected = [word.text for word in committed[:-1]] + [
+        word.text for word in words[max(0, len(committed) - 1) :]
+    ]
+    assert [word.text for word in join(committed, words)] == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "heard", "joined"),
+    [
+        ("turn on the kitten", "turn on the kitchen lights at six.", "turn on the kitten lights at six."),
+        ("three four", "zero three four nine", "three four nine"),
+        ("closes at one forty", "closes at one thirty today.", "closes at one forty today."),
+    ],
+)
+def test_only_the_words_that_were_told_wrongly_stay_wrong(told: str, heard: str, joined: str) -> None:
+    committed, words = ([Word(f" {text}", 0, 9, 0.9) for text in line.split()] for line in (told, heard))
+    assert "".join(word.text for word in join(committed, words)).strip() == joined

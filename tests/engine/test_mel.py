@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from captiond_engine.audio.mel import LogMel, log_mel, mel_filters
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from captiond_engine.audio.mel import LogMel, log_mel, mel_filters
 
 
 def _noise(samples: int, seed: int = 3) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -26,7 +27,7 @@ def test_incremental_equals_whole(samples: int, cuts: list[int], extra_hops: int
     hops = max(2, -(-samples // 160)) + extra_hops
     grown = LogMel(80)
     edges = sorted({0, samples, *(cut for cut in cuts if cut < samples)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         grown.extend(pcm[start:end])
         if looks:
             grown.window(hops)

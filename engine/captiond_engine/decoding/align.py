@@ -2,16 +2,19 @@
 
 Takes: what the decoder answered and the stretch of audio it heard. Gives: Words. Times are spread over
 the stretch by the length of the words' text; an alignment by cross-attention can take its place behind
-the same method. Knows no audio.
+the same method. Also joins what was told for good with what a fresh pass says. Knows no audio.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from captiond_engine.speech_model import Tokenizer
 from captiond_engine.types import Decoding, Word
+
+_MARKS = ".,;:!?…。、，！？"  # what may yet follow a word that was heard whole
 
 
 class Detokenizer:
@@ -23,18 +26,76 @@ class Detokenizer:
     def words(self, decoding: Decoding, start: int, end: int, prefix: Sequence[Word] = ()) -> list[Word]:
         """The words of ``prefix`` (which was forced) and of ``decoding``, placed in [start, end).
 
-        A word's probability is the geometric mean of its tokens' probabilities; forced words keep what
-        they had.
+        A word's probability is the geometric mean of its tokens' probabilities; forced tokens keep what
+        their words had.
         """
-        words = list(prefix)
+        tokens = [token for word in prefix for token in word.tokens]
+        logs = [math.log(max(word.probability, 1e-9)) for word in prefix for _ in word.tokens]
+        tokens += decoding.tokens
+        logs += decoding.log_probabilities
+        words: list[Word] = []
         at = 0
-        for piece in self._tokenizer.split_words(decoding.tokens):
-            logs = decoding.log_probabilities[at : at + len(piece.tokens)]
+        for piece in self._tokenizer.split_words(tokens):
+            mine = logs[at : at + len(piece.tokens)]
             at += len(piece.tokens)
             if piece.text:
-                probability = math.exp(min(0.0, sum(logs) / max(1, len(logs))))
+                probability = math.exp(min(0.0, sum(mine) / max(1, len(mine))))
                 words.append(Word(piece.text, start, end, probability, tuple(piece.tokens)))
         return spread(words, start, end)
+
+    def without_final_marks(self, word: Word) -> Word:
+        """``word`` without the punctuation at its end, where that has tokens of its own.
+
+        A sentence that seems to end where the audio ends may yet go on.
+        """
+        tokens = word.tokens
+        while len(tokens) > 1 and not _bare(self._tokenizer.decode(tokens[-1:])):
+            tokens = tokens[:-1]
+        if len(tokens) == len(word.tokens):
+            return word
+        return replace(word, text=self._tokenizer.decode(tokens), tokens=tokens)
+
+
+def _bare(text: str) -> str:
+    """The letters and digits of a word, lower case: what two spellings of it have in common."""
+    return "".join(character for character in text if character.isalnum()).lower()
+
+
+def same_word(a: Word, b: Word) -> bool:
+    """Equal but for punctuation at the end."""
+    return a.text.rstrip(_MARKS) == b.text.rstrip(_MARKS)
+
+
+def join(committed: Sequence[Word], words: Sequence[Word]) -> list[Word]:
+    """``committed`` as it was told, continued by ``words``, a fresh hypothesis of the same audio.
+
+    The two are aligned by the least number of changed words (Levenshtein); what of ``words`` lies behind
+    the alignment follows. Where they agree the result reads as ``words`` does.
+    """
+    if not committed:
+        return list(words)
+    count = _aligned(committed, words)
+    last = committed[-1]
+    if (
+        count
+        and _bare(words[count - 1].text) == _bare(last.text)
+        and words[count - 1].text.startswith(last.text)
+    ):
+        last = words[count - 1]  # the same word with the marks that were held back
+    return [*committed[:-1], last, *words[count:]]
+
+
+def _aligned(committed: Sequence[Word], words: Sequence[Word]) -> int:
+    """How many first words of ``words`` best match all of ``committed``; of equals, the nearest in number."""
+    told = [_bare(word.text) for word in committed]
+    costs = list(range(len(told) + 1))  # of changing no word of ``words`` into the first i of ``told``
+    best = (costs[-1], len(told), 0)
+    for count, word in enumerate((_bare(word.text) for word in words), 1):
+        previous, costs = costs, [count]
+        for i, other in enumerate(told, 1):
+            costs.append(min(previous[i] + 1, costs[i - 1] + 1, previous[i - 1] + (word != other)))
+        best = min(best, (costs[-1], abs(count - len(told)), count))
+    return best[2]
 
 
 def spread(words: Sequence[Word], start: int, end: int) -> list[Word]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import Protocol
 
-from captiond_engine.types import Hypothesis
+from captiond_engine.decoding.align import same_word
+from captiond_engine.types import Hypothesis, Word
 
 
 class CommitPolicy(Protocol):
@@ -30,15 +31,15 @@ class LocalAgreement2:
     """
 
     def __init__(self) -> None:
-        self._previous: tuple[str, ...] = ()
+        self._previous: tuple[Word, ...] = ()
 
     def update(self, hypothesis: Hypothesis, committed: int) -> int:
-        texts = tuple(word.text for word in hypothesis.words)
-        pairs = zip(texts[:-1], self._previous[:-1], strict=False)
-        agreed = len(texts) if hypothesis.last else sum(1 for _ in takewhile(_same, pairs))
-        self._previous = texts
+        words = hypothesis.words
+        pairs = zip(words[:-1], self._previous[:-1], strict=False)
+        agreed = len(words) if hypothesis.last else sum(1 for _ in takewhile(_agree, pairs))
+        self._previous = words
         return max(committed, agreed)
 
 
-def _same(pair: tuple[str, str]) -> bool:
-    return pair[0] == pair[1]
+def _agree(pair: tuple[Word, Word]) -> bool:
+    return same_word(*pair)

@@ -16,7 +16,7 @@ from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 
 @dataclass(frozen=True, slots=True)
 class DecodeBuffers:
-    """``tokens`` int64 [B, T], ``log_probabilities`` float32 [B, T], ``caches``: all keys, then all values."""
+    """``tokens`` int64 [B, T], ``log_probabilities`` float32 [B, T], ``caches``: keys, then values."""
 
     tokens: Buffer
     log_probabilities: Buffer

@@ -224,7 +224,7 @@ class _Network:
 def _greedy_loop(
     network: _Network, inputs: _Inputs, first_logits: TensorValue, device: DeviceRef
 ) -> tuple[TensorValue, TensorValue]:
-    """Pick and append until every row is done or ``max_new`` is reached; steps, summed log-probabilities [B]."""
+    """Pick and append until all rows are done or ``max_new`` is reached; steps, summed log-probabilities."""
     rows = network.rows
     nothing = ops.broadcast_to(ops.constant(0.0, F32, device=device), [rows])
     end = ops.broadcast_to(inputs.end_of_text, [rows])

@@ -8,6 +8,7 @@ models alike. Reference: openai-whisper ``tokenizer.py``.
 from __future__ import annotations
 
 import base64
+import codecs
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,8 @@ _BUNDLED = Path(__file__).parent.parent / "bundled"
 _TIMESTAMPS = 1501  # 0.00 to 30.00 s in steps of 20 ms
 _PLAIN_ENGLISH, _PLAIN_MULTILINGUAL = 50_256, 50_257  # text tokens before the specials
 _FIXED_SPECIALS = ("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>")
+_SINGLE_BYTES = {bytes([byte]) for byte in range(256)}
+_ADVICE = "Download the model again; its vocabulary and its config.json must belong together."
 MAX_HINT_TOKENS = 224  # half the text context, as the reference keeps of earlier text
 
 
@@ -35,11 +38,10 @@ class WhisperTokenizer:
 
     def __init__(self, ranks: Mapping[bytes, int], specials: Mapping[str, int], vocabulary: int) -> None:
         self.specials = dict(specials)
-        self._plain = len(ranks)
+        self.vocabulary = vocabulary
         self._encoding = tiktoken.Encoding(
             "whisper", pat_str=_PATTERN, mergeable_ranks=dict(ranks), special_tokens=self.specials
         )
-        self.vocabulary = vocabulary
         self.end_of_text = self._special("<|endoftext|>")
         self.start_of_transcript = self._special("<|startoftranscript|>")
         self.start_of_previous = self._special("<|startofprev|>")
@@ -53,30 +55,33 @@ class WhisperTokenizer:
 
     def _special(self, *names: str) -> int:
         for name in names:
-            if name in self.specials:
+            if 0 <= self.specials.get(name, -1) < self.vocabulary:
                 return self.specials[name]
-        raise ModelError(f"The model's vocabulary lacks the token {names[0]}.")
+        raise ModelError(f"The model's vocabulary lacks the token {names[0]}.", advice=_ADVICE)
 
     @classmethod
     def from_hugging_face(cls, path: Path, config: WhisperConfig) -> WhisperTokenizer:
         """From ``vocab.json`` and ``added_tokens.json``, or from ``tokenizer.json`` where they are absent."""
-        if (path / "vocab.json").exists():
-            vocabulary: Mapping[str, int] = read_json(path / "vocab.json")
-            extra = path / "added_tokens.json"
-            added: Mapping[str, int] = read_json(extra) if extra.exists() else {}
-        else:
-            content = read_json(path / "tokenizer.json")
-            vocabulary = content.get("model", {}).get("vocab", {})
-            added = {entry["content"]: entry["id"] for entry in content.get("added_tokens", [])}
-        specials = {name: i for name, i in {**vocabulary, **added}.items() if _is_special(name)}
-        # Published multilingual vocabularies leave <|endoftext|> out of the specials' own file.
-        specials.setdefault("<|endoftext|>", min(specials.values(), default=0) - 1)
-        ranks = {
-            _bytes_of(token): i
-            for token, i in vocabulary.items()
-            if token not in specials and i < len(vocabulary)
-        }
-        ranks.pop(b"", None)
+        try:
+            vocabulary, added = _read_vocabulary(path)
+            specials = {name: int(i) for name, i in {**vocabulary, **added}.items() if _is_special(name)}
+            # Published multilingual vocabularies leave <|endoftext|> out of the specials' own file.
+            specials.setdefault("<|endoftext|>", min(specials.values(), default=0) - 1)
+            ranks = {
+                _bytes_of(token): int(i)
+                for token, i in vocabulary.items()
+                if token not in specials and i < len(vocabulary)
+            }
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"The vocabulary files in {path} have another form than a Whisper's ({error}).",
+                advice=_ADVICE,
+            ) from error
+        if len(set(ranks.values())) < len(ranks) or not ranks.keys() >= _SINGLE_BYTES:
+            raise ModelError(
+                f"The vocabulary files in {path} do not spell every byte, or name a token twice.",
+                advice=_ADVICE,
+            )
         return cls(ranks, specials, config.n_vocab)
 
     @classmethod
@@ -88,7 +93,7 @@ class WhisperTokenizer:
         pairs = (line.split() for line in plain.splitlines() if line)
         ranks = {base64.b64decode(token): int(rank) for token, rank in pairs}
         languages = config.n_vocab - len(ranks) - 3 - len(_FIXED_SPECIALS) - _TIMESTAMPS
-        if not 0 < languages <= len(LANGUAGE_CODES):
+        if languages not in (len(LANGUAGE_CODES) - 1, len(LANGUAGE_CODES)):
             raise ModelError(
                 f"No published Whisper vocabulary has {config.n_vocab} tokens.",
                 advice="Use the Hugging Face directory of this model, which brings its vocabulary.",
@@ -124,21 +129,20 @@ class WhisperTokenizer:
         return words
 
     def _whole_characters(self, tokens: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
-        """Shortest runs of tokens that decode to whole characters."""
+        """Shortest runs of tokens that end where a character ends; bytes that are no UTF-8 become U+FFFD."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         pieces: list[tuple[str, tuple[int, ...]]] = []
-        pending: list[int] = []
+        text, pending = "", list[int]()
         for token in tokens:
             if token >= self.end_of_text:
                 continue
             pending.append(token)
-            try:
-                text = self._bytes(pending).decode("utf-8")
-            except UnicodeDecodeError:
-                continue
-            pieces.append((text, tuple(pending)))
-            pending = []
+            text += decoder.decode(self._bytes([token]))
+            if not decoder.getstate()[0]:  # no character is left half read
+                pieces.append((text, tuple(pending)))
+                text, pending = "", []
         if pending:
-            pieces.append((self.decode(pending), tuple(pending)))
+            pieces.append((text + decoder.decode(b"", final=True), tuple(pending)))
         return pieces
 
     def prompt(
@@ -149,11 +153,8 @@ class WhisperTokenizer:
         ``[<|startofprev|> hints] <|startoftranscript|> [<|language|> <|task|>] <|notimestamps|> prefix``
         """
         before: list[int] = []
-        if spec.hints:
-            before = [
-                self.start_of_previous,
-                *self.encode(" " + spec.hints.strip())[-(MAX_HINT_TOKENS - 1) :],
-            ]
+        if hints := spec.hints.strip():
+            before = [self.start_of_previous, *self.encode(" " + hints)[-(MAX_HINT_TOKENS - 1) :]]
         start = [self.start_of_transcript]
         if self.multilingual:
             start += [
@@ -181,6 +182,16 @@ class WhisperTokenizer:
         return {self.specials[f"<|{code}|>"]: code for code in self.languages}
 
 
+def _read_vocabulary(path: Path) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Tokens and added tokens of a Hugging Face directory, unchecked."""
+    if (path / "vocab.json").exists():
+        extra = path / "added_tokens.json"
+        return read_json(path / "vocab.json"), read_json(extra) if extra.exists() else {}
+    content = read_json(path / "tokenizer.json")
+    added = {entry["content"]: entry["id"] for entry in content.get("added_tokens", [])}
+    return content["model"]["vocab"], added
+
+
 def _is_special(name: str) -> bool:
     return name.startswith("<|") and name.endswith("|>")
 
@@ -192,7 +203,7 @@ def _is_unspaced(text: str) -> bool:
 
 
 def byte_characters() -> dict[str, int]:
-    """GPT-2's printable stand-in for each byte, as its files use it (gpt-2 encoder.py: ``bytes_to_unicode``)."""
+    """GPT-2's printable stand-in for each byte in its files (gpt-2 encoder.py: ``bytes_to_unicode``)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {chr(byte): byte for byte in printable}
     others = [byte for byte in range(256) if byte not in set(printable)]
@@ -206,4 +217,4 @@ def _bytes_of(token: str) -> bytes:
     try:
         return bytes(_BYTES[character] for character in token)
     except KeyError as error:
-        raise ModelError(f"The vocabulary's token {token!r} is not in GPT-2's byte alphabet.") from error
+        raise ValueError(f"the token {token!r} is not in GPT-2's byte alphabet") from error
