@@ -7,6 +7,7 @@ NumPy twin: a graph compiled for another processor was seen to load and compute 
 from __future__ import annotations
 
 import numpy as np
+from max._mlir_context import in_default_mlir_context
 from max.driver import CPU, Accelerator, Device, accelerator_count
 
 from captiond_engine.decoding.rules import Suppression, suppression_for
@@ -62,6 +63,7 @@ def load_model(
     )
 
 
+@in_default_mlir_context  # MAX's graph objects want its context, which only the importing thread has entered
 def build_model(
     config: WhisperConfig,
     tensors: dict[str, Float32Array],
