@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from captiond_engine.errors import ModelError
 from captiond_engine.types import Float32Array
 
 BLOCKED = np.float32(-1e30)
@@ -83,11 +84,26 @@ def default_suppression(tokenizer: SpecialTokens, vocabulary: int) -> Suppressio
 
 
 def suppression_for(tokenizer: SpecialTokens, vocabulary: int, generation: Mapping[str, Any]) -> Suppression:
-    """A model's own rules where its generation_config.json states them, else the reference's defaults."""
+    """A model's own rules where its generation_config.json states them, else the reference's defaults.
+
+    Raises ModelError where a rule is no list of tokens.
+    """
     if "suppress_tokens" not in generation and "begin_suppress_tokens" not in generation:
         return default_suppression(tokenizer, vocabulary)
     return Suppression.of(
         vocabulary,
-        first=generation.get("begin_suppress_tokens") or (),
-        always=generation.get("suppress_tokens") or (),
+        first=_token_list(generation, "begin_suppress_tokens"),
+        always=_token_list(generation, "suppress_tokens"),
     )
+
+
+def _token_list(generation: Mapping[str, Any], name: str) -> list[int]:
+    tokens = generation.get(name)
+    if tokens is None:
+        return []
+    if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+        raise ModelError(
+            f"The model's generation_config.json: {name} is {tokens!r:.60}; a list of tokens was expected.",
+            advice="Correct the file, or download the model again.",
+        )
+    return tokens

@@ -1,0 +1,339 @@
+"""Tokens: published ids, prompts, control tokens that nobody can type, and words that lose nothing."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+from captiond_engine.errors import ModelError
+from captiond_engine.models import BUNDLED
+from captiond_engine.types import PromptSpec
+from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.languages import LANGUAGE_CODES
+from captiond_engine.whisper.tokens import MAX_HINT_TOKENS, WhisperTokenizer
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+ENGLISH, MULTILINGUAL, LARGE_V3 = 51_864, 51_865, 51_866
+ALL = (ENGLISH, MULTILINGUAL, LARGE_V3)
+
+
+def config_of(vocabulary: int) -> WhisperConfig:
+    return WhisperConfig(80, 1500, 384, 6, 4, vocabulary, 448, 384, 6, 4)
+
+
+@cache
+def tokenizer_of(vocabulary: int) -> WhisperTokenizer:
+    return WhisperTokenizer.from_published(config_of(vocabulary))
+
+
+every_vocabulary = pytest.mark.parametrize("vocabulary", ALL)
+
+
+# --- published facts ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "expected"),
+    [  # end, start, translate, transcribe, lm, previous, no speech, no timestamps, languages
+        (ENGLISH, (50_256, 50_257, 50_357, 50_358, 50_359, 50_360, 50_361, 50_362, 99)),
+        (MULTILINGUAL, (50_257, 50_258, 50_358, 50_359, 50_360, 50_361, 50_362, 50_363, 99)),
+        (LARGE_V3, (50_257, 50_258, 50_359, 50_360, 50_361, 50_362, 50_363, 50_364, 100)),
+    ],
+)
+def test_ids_of_the_special_tokens(vocabulary: int, expected: tuple[int, ...]) -> None:
+    tokenizer = tokenizer_of(vocabulary)
+    assert expected == (
+        tokenizer.end_of_text,
+        tokenizer.start_of_transcript,
+        tokenizer.translate,
+        tokenizer.transcribe,
+        tokenizer.start_of_lm,
+        tokenizer.start_of_previous,
+        tokenizer.no_speech,
+        tokenizer.no_timestamps,
+        len(tokenizer.languages),
+    )
+    assert tokenizer.multilingual == (vocabulary != ENGLISH)
+
+
+def test_language_tokens() -> None:
+    tokenizer = tokenizer_of(MULTILINGUAL)
+    assert tokenizer.language_token("en") == 50_259
+    assert tokenizer.language_token("de") == 50_261
+    assert tokenizer.language_token("su") == 50_357
+    assert tokenizer_of(LARGE_V3).language_token("yue") == 50_358
+    assert [tokenizer.language_of(tokenizer.language_token(code)) for code in tokenizer.languages] == list(
+        tokenizer.languages
+    )
+    assert tokenizer.language_of(tokenizer.start_of_transcript) is None
+
+
+@pytest.mark.parametrize("code", ["yue", "EN", "english", "", "transcribe", "endoftext", "en|><|de"])
+def test_an_unknown_language_is_refused(code: str) -> None:
+    with pytest.raises(ModelError, match="does not know the language") as caught:
+        tokenizer_of(MULTILINGUAL).language_token(code)
+    assert caught.value.code == "language_unknown"
+    assert "en, zh, de" in caught.value.advice
+
+
+@pytest.mark.parametrize("vocabulary", [51_863, 50_000, 51_867, 1])
+def test_a_vocabulary_that_was_never_published(vocabulary: int) -> None:
+    with pytest.raises(ModelError, match=str(vocabulary)) as caught:
+        WhisperTokenizer.from_published(config_of(vocabulary))
+    assert caught.value.advice
+
+
+# --- prompts -----------------------------------------------------------------------------------------
+
+
+def test_an_english_prompt_names_neither_language_nor_task() -> None:
+    tokenizer = tokenizer_of(ENGLISH)
+    assert tokenizer.prompt(PromptSpec(), language="en") == ([50_257, 50_362], 0)
+    assert tokenizer.prompt(PromptSpec("de"), language="de") == ([50_257, 50_362], 0)
+
+
+def test_a_multilingual_prompt() -> None:
+    tokenizer = tokenizer_of(MULTILINGUAL)
+    assert tokenizer.prompt(PromptSpec(), language="de") == ([50_258, 50_261, 50_359, 50_363], 0)
+    assert tokenizer.prompt(PromptSpec(), language=None) == ([50_258, 50_259, 50_359, 50_363], 0)
+    translated = tokenizer.prompt(PromptSpec(), language="de", task="translate")
+    assert translated == ([50_258, 50_261, 50_358, 50_363], 0)
+
+
+def test_hints_stand_before_and_the_prefix_after() -> None:
+    tokenizer = tokenizer_of(MULTILINGUAL)
+    prefix = tuple(tokenizer.encode(" Good morning"))
+    tokens, start = tokenizer.prompt(PromptSpec("en", prefix, "  Ada Lovelace \n"), language="en")
+    hints = tokenizer.encode(" Ada Lovelace")
+    assert tokens == [50_361, *hints, 50_258, 50_259, 50_359, 50_363, *prefix]
+    assert tokens[start] == tokenizer.start_of_transcript
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t  "])
+def test_blank_hints_are_none(blank: str) -> None:
+    assert tokenizer_of(ENGLISH).prompt(PromptSpec(hints=blank), language="en") == ([50_257, 50_362], 0)
+
+
+def test_long_hints_keep_their_end() -> None:
+    tokenizer = tokenizer_of(ENGLISH)
+    hints = " ".join(f"name{i}" for i in range(400))
+    tokens, start = tokenizer.prompt(PromptSpec(hints=hints), language="en")
+    assert start == MAX_HINT_TOKENS == 224
+    assert tokens[1:start] == tokenizer.encode(" " + hints)[-223:]
+    assert tokens[start:] == [50_257, 50_362]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    pieces=st.lists(
+        st.one_of(st.text(max_size=8), st.sampled_from(sorted(tokenizer_of(MULTILINGUAL).specials))),
+        max_size=12,
+    ),
+    vocabulary=st.sampled_from(ALL),
+)
+def test_nobody_types_a_control_token(pieces: list[str], vocabulary: int) -> None:
+    tokenizer = tokenizer_of(vocabulary)
+    typed = " ".join(pieces)
+    assert all(token < tokenizer.end_of_text for token in tokenizer.encode(typed))
+    tokens, start = tokenizer.prompt(PromptSpec(hints=typed), language="en")
+    assert start <= MAX_HINT_TOKENS
+    assert all(token < tokenizer.end_of_text for token in tokens[1:start])
+
+
+# --- text to tokens and back -------------------------------------------------------------------------
+
+anything = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=anything, vocabulary=st.sampled_from(ALL))
+@example("<|endoftext|><|0.00|><|de|>", MULTILINGUAL)
+@example("\x00\ufeff ﷽ 👩🏽‍🚒 e\u0301 \r\n", ENGLISH)
+def test_text_comes_back(text: str, vocabulary: int) -> None:
+    tokenizer = tokenizer_of(vocabulary)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@every_vocabulary
+def test_specials_and_timestamps_are_left_out(vocabulary: int) -> None:
+    tokenizer = tokenizer_of(vocabulary)
+    plain = tokenizer.encode(" a word")
+    mixed = [tokenizer.start_of_transcript, *plain, vocabulary - 1, tokenizer.end_of_text]
+    assert tokenizer.decode(mixed) == " a word"
+    assert tokenizer.split_words(mixed) == tokenizer.split_words(plain)
+
+
+@every_vocabulary
+def test_each_token_that_a_model_can_say_decodes(vocabulary: int) -> None:
+    tokenizer = tokenizer_of(vocabulary)
+    spoken = b"".join(tokenizer._bytes([token]) for token in range(vocabulary))
+    assert len(spoken) > 200_000
+    assert set(spoken) == set(range(256))
+
+
+# --- words -------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), vocabulary=st.sampled_from(ALL))
+def test_words_partition_the_tokens_and_their_texts_join(data: st.DataObject, vocabulary: int) -> None:
+    tokenizer = tokenizer_of(vocabulary)
+    single_bytes = st.integers(0, 255)  # the first tokens: halves of characters, and bytes of none
+    token = st.one_of(single_bytes, st.integers(0, vocabulary - 1), st.just(50_256))
+    tokens = data.draw(st.lists(token, max_size=30))
+    words = tokenizer.split_words(tokens)
+    plain = [token for token in tokens if token < tokenizer.end_of_text]
+    assert [token for word in words for token in word.tokens] == plain
+    assert "".join(word.text for word in words) == tokenizer.decode(tokens)
+    assert all(word.tokens for word in words)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=anything, vocabulary=st.sampled_from(ALL))
+def test_no_word_ends_inside_a_character(text: str, vocabulary: int) -> None:
+    tokenizer = tokenizer_of(vocabulary)
+    for word in tokenizer.split_words(tokenizer.encode(text)):
+        assert tokenizer._bytes(word.tokens).decode("utf-8") == word.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (" Hello, world!", [" Hello,", " world!"]),
+        ("Hello antidisestablishmentarianism", ["Hello", " antidisestablishmentarianism"]),
+        (" It's 3.5 o'clock", [" It's", " 3.5", " o'clock"]),
+        (" über Straße", [" über", " Straße"]),
+        ("𓀀𓀁", ["𓀀𓀁"]),
+    ],
+)
+def test_words_begin_at_spaces(text: str, words: list[str]) -> None:
+    for vocabulary in ALL:
+        tokenizer = tokenizer_of(vocabulary)
+        found = [word.text for word in tokenizer.split_words(tokenizer.encode(text))]
+        assert found == words
+
+
+def test_scripts_without_spaces_are_cut_at_characters() -> None:
+    tokenizer = tokenizer_of(MULTILINGUAL)
+    words = [word.text for word in tokenizer.split_words(tokenizer.encode("今日は良い天気です。"))]
+    assert len(words) > 3
+    assert words[-1].endswith("。")  # punctuation stays with the word before it
+    assert "".join(words) == "今日は良い天気です。"
+
+
+def test_bytes_that_are_no_text_spoil_only_their_own_word() -> None:
+    tokenizer = tokenizer_of(ENGLISH)
+    stray = next(token for token in range(256) if tokenizer._bytes([token]) == b"\xff")
+    words = tokenizer.split_words([*tokenizer.encode(" one"), stray, *tokenizer.encode(" two three")])
+    assert [word.text for word in words] == [" one\ufffd", " two", " three"]
+
+
+# --- a model's own files -----------------------------------------------------------------------------
+
+
+def _hub_files(folder: Path, vocabulary: int, *, one_file: bool) -> Path:
+    """vocab.json and added_tokens.json of the published vocabulary, or the tokenizer.json of the same."""
+    from captiond_engine.whisper.tokens import byte_characters
+
+    tokenizer = tokenizer_of(vocabulary)
+    character = {byte: shown for shown, byte in byte_characters().items()}
+    plain = {
+        "".join(character[byte] for byte in tokenizer._bytes([token])): token
+        for token in range(tokenizer.end_of_text)
+    }
+    added = dict(tokenizer.specials)
+    folder.mkdir(exist_ok=True)
+    if one_file:
+        entries = [{"id": i, "content": name, "special": True} for name, i in added.items()]
+        content = {"model": {"type": "BPE", "vocab": plain}, "added_tokens": entries}
+        (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+        return folder
+    plain["<|endoftext|>"] = added.pop("<|endoftext|>")
+    (folder / "vocab.json").write_text(json.dumps(plain), encoding="utf-8")
+    (folder / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")
+    return folder
+
+
+@every_vocabulary
+@pytest.mark.parametrize("one_file", [True, False], ids=["tokenizer.json", "vocab.json"])
+def test_a_models_own_vocabulary_agrees_with_the_published_one(
+    tmp_path: Path, vocabulary: int, one_file: bool
+) -> None:
+    folder = _hub_files(tmp_path / "m", vocabulary, one_file=one_file)
+    own = WhisperTokenizer.from_hugging_face(folder, config_of(vocabulary))
+    published = tokenizer_of(vocabulary)
+    for name, token in published.specials.items():
+        assert own.specials[name] == token
+    text = " Grüße, 今日 <|en|> don't 12345 ♪♪ …"
+    assert own.encode(text) == published.encode(text)
+    everything = range(vocabulary)
+    assert [own._bytes([t]) for t in everything] == [published._bytes([t]) for t in everything]
+    assert own.languages == published.languages
+
+
+def test_the_bundled_model_brings_the_published_english_vocabulary() -> None:
+    own = WhisperTokenizer.from_hugging_face(BUNDLED / "demo-en", config_of(ENGLISH))
+    assert own.specials == tokenizer_of(ENGLISH).specials
+
+
+def test_end_of_text_is_found_where_only_the_other_specials_are_listed(tmp_path: Path) -> None:
+    folder = _hub_files(tmp_path / "m", MULTILINGUAL, one_file=False)
+    plain = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    del plain["<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps(plain), encoding="utf-8")
+    assert WhisperTokenizer.from_hugging_face(folder, config_of(MULTILINGUAL)).end_of_text == 50_257
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("none", ""),
+        ("vocab.json", "{"),
+        ("vocab.json", "[]"),
+        ("vocab.json", "{}"),
+        ("vocab.json", '{"a": 0}'),
+        ("vocab.json", '{"a": "b"}'),
+        ("vocab.json", '{"a": 0, "b": 0}'),
+        ("vocab.json", '{"日": 0}'),
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", '{"model": 1}'),
+        ("tokenizer.json", '{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 1}]}'),
+        ("tokenizer.json", '{"model": {"vocab": []}, "added_tokens": 7}'),
+    ],
+)
+def test_a_spoilt_vocabulary_is_refused_by_name(tmp_path: Path, file: str, content: str) -> None:
+    (tmp_path / file).write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError) as caught:
+        WhisperTokenizer.from_hugging_face(tmp_path, config_of(ENGLISH))
+    assert str(tmp_path) in caught.value.message
+    assert caught.value.advice
+    assert caught.value.exit_code == 78
+
+
+def test_a_vocabulary_of_another_model_is_refused(tmp_path: Path) -> None:
+    folder = _hub_files(tmp_path / "m", MULTILINGUAL, one_file=False)
+    with pytest.raises(ModelError, match="lacks the token"):
+        WhisperTokenizer.from_hugging_face(folder, config_of(50_300))
+
+
+# --- the reference's own tokenizer -------------------------------------------------------------------
+
+
+@every_vocabulary
+def test_openai_whispers_tokenizer_agrees(vocabulary: int) -> None:
+    reference = pytest.importorskip("whisper.tokenizer", reason="the extra 'parity' is not installed")
+    languages = 100 if vocabulary == LARGE_V3 else 99
+    theirs = reference.get_tokenizer(vocabulary != ENGLISH, num_languages=languages)
+    ours = tokenizer_of(vocabulary)
+    assert tuple(reference.LANGUAGES) == LANGUAGE_CODES
+    known = {name: token for name, token in theirs.special_tokens.items() if token < theirs.timestamp_begin}
+    assert {name: token for name, token in ours.specials.items() if token < theirs.timestamp_begin} == known
+    for text in (" Hello, world!", "Größe 今日は  \n\n 1234567 don't ♪♪", " " * 9, "ไทย မြန်မာ 👩🏽‍🚒"):
+        assert ours.encode(text) == theirs.encode(text)
+    for token in range(ours.end_of_text):
+        assert ours._bytes([token]) == theirs.encoding.decode_bytes([token])
+    sentence = ours.encode(" It's a good, long day")
+    assert [word.text for word in ours.split_words(sentence)] == [" It's", " a", " good,", " long", " day"]
