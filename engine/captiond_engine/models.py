@@ -7,6 +7,7 @@ when it is told to download; there is never a fallback to another model.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ _FILES = [
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
 ]
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*[\w]", re.ASCII)  # with two rules more in _repository
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -82,12 +83,10 @@ def find(name: str, *, download: bool = False, progress: Progress = silent) -> P
     """
     if name in BUNDLED_NAMES:
         return BUNDLED / name
-    path = Path(name).expanduser()
-    if path.is_dir() or path.suffix == ".pt":
+    path = _path(name)
+    if path is not None:
         if not path.exists():
-            raise ModelNotFoundError(
-                f"There is no file {path}.", advice="Check the path.", code="model_not_found"
-            )
+            raise ModelNotFoundError(f"There is no file {path}.", advice="Check the path.")
         return path
     repository = _repository(name)
     here = _in_hub_cache(repository)
@@ -103,30 +102,36 @@ def find(name: str, *, download: bool = False, progress: Progress = silent) -> P
 
 def pull(name: str, *, progress: Progress = silent) -> Path:
     """Download a hub model and check it. Raises HubUnreachableError, ModelNotFoundError, ModelError."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub import errors, snapshot_download
 
-    if name in BUNDLED_NAMES or Path(name).exists():
+    if name in BUNDLED_NAMES or _path(name) is not None:
         return find(name)
+    # HTTPError is that of the hub's own HTTP client: a connection that broke off is nothing else.
+    unreachable = (errors.HTTPError, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError)  # type: ignore[attr-defined]
     repository = _repository(name)
     progress(ProgressEvent("download", f"downloading {repository} from the hub", 0.0))
     try:
         path = Path(
             snapshot_download(repository, allow_patterns=_FILES, tqdm_class=_reporting(repository, progress))
         )
-    except RepositoryNotFoundError as error:
+    except errors.RepositoryNotFoundError as error:
         raise ModelNotFoundError(
             f"The hub has no model {repository}, or it is private.",
             advice="'captiond models list' names some.",
         ) from error
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except unreachable as error:
+        reason = _first_line(error)
         raise HubUnreachableError(
             f"The model {name} is not on this machine and the hub cannot be reached ({reason}).",
             advice=(
                 f"On a connected machine run 'captiond models pull {name}' and copy the folder that "
                 f"'captiond models path {name}' prints; or start with the bundled model: --model demo-en."
             ),
+        ) from error
+    except OSError as error:
+        raise ModelError(
+            f"The model {name} could not be stored ({_first_line(error)}).",
+            advice="Check the disk and the folder of HF_HOME, then run the same command again.",
         ) from error
     _verify(path)
     progress(ProgressEvent("download", f"downloaded and checked {repository}", 1.0))
@@ -141,10 +146,23 @@ def listing() -> list[ModelEntry]:
     ]
 
 
+def _path(name: str) -> Path | None:
+    """The folder or ``.pt`` file that ``name`` means, which may be missing; None for every other name."""
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # ~someone who has no home here
+        return None
+    return path if name and (path.is_dir() or path.suffix == ".pt") else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def _repository(name: str) -> str:
     if name in HUB_NAMES:
         return HUB_NAMES[name]
-    if _HUB_ID.fullmatch(name):
+    if _HUB_ID.fullmatch(name) and len(name) <= 96 and not ("--" in name or ".." in name):
         return name
     raise ModelNotFoundError(
         f"There is no model {name!r}: neither a bundled or known name, nor a folder, nor a .pt file.",
@@ -160,10 +178,19 @@ def _in_hub_cache(repository: str) -> Path | None:
         path = Path(snapshot_download(repository, allow_patterns=_FILES, local_files_only=True))
     except (LocalEntryNotFoundError, OSError):
         return None
-    complete = (path / "config.json").exists() and (
-        (path / "model.safetensors").exists() or (path / "model.safetensors.index.json").exists()
-    )
-    return path if complete else None
+    return path if _is_whole(path) else None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a snapshot holds its configuration and each file of weights; a pull may have broken off."""
+    index = path / "model.safetensors.index.json"
+    weights = {"model.safetensors"}
+    if index.exists():
+        try:
+            weights = set(json.loads(index.read_bytes())["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+    return all((path / name).exists() for name in ("config.json", *weights))
 
 
 def _verify(path: Path) -> None:
