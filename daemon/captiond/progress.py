@@ -13,7 +13,7 @@ from captiond_engine.progress import ProgressEvent
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-LINE_EVERY_S = 5.0  # between plain lines of the same stage
+LINE_EVERY_S = 12.0  # between plain lines of the same step
 
 
 def describe(event: ProgressEvent) -> str:
@@ -76,7 +76,8 @@ class StartDisplay:
 
     def _line(self, event: ProgressEvent) -> None:
         now = time.monotonic()
-        if event.stage == self._stage and event.done != 1.0 and now - self._last_line_s < LINE_EVERY_S:
+        goes_on = event.stage == self._stage and event.done not in (None, 0.0, 1.0)
+        if goes_on and now - self._last_line_s < LINE_EVERY_S:
             return
         self._stage, self._last_line_s = event.stage, now
         print(describe(event), file=sys.stderr, flush=True)

@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import platform
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +35,7 @@ Build = Callable[[WhisperConfig, dict[str, Float32Array], DeviceRef], tuple[Grap
 BUILDERS: dict[str, Build] = {"encode": encoder.build, "decode": decoder.build}
 
 # Seconds on two AVX-512 cores, cold: a fixed part and one for each layer (measured 2026-11).
-_SECONDS = {"encode": (38.0, 6.5), "decode": (52.0, 17.0)}
+_SECONDS = {"encode": (45.0, 5.5), "decode": (90.0, 6.0)}
 
 
 def cache_folder() -> Path:
@@ -100,12 +102,18 @@ class GraphStore:
             digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
             temporary.replace(self._path(key))
             self._path(key).with_suffix(".sha256").write_text(digest, encoding="ascii")
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        except (OSError, ValueError, RuntimeError):  # MAX raises ValueError for a disk that refuses
+            _remove(temporary)
 
     def forget(self, key: str) -> None:
-        for path in (self._path(key), self._path(key).with_suffix(".sha256")):
-            path.unlink(missing_ok=True)
+        """Remove what is stored under ``key``, where it can be removed."""
+        _remove(self._path(key))
+        _remove(self._path(key).with_suffix(".sha256"))
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def estimate_s(kind: str, config: WhisperConfig) -> float:
@@ -128,22 +136,48 @@ class GraphCompiler:
         """One executable graph and its weights, which must live as long as it does."""
         graph, bank = BUILDERS[kind](config, tensors, DeviceRef.from_device(self.device))
         key = graph_key(kind, config, self.device)
-        compiled = self.store.load(key)
-        if compiled is None:
-            self.from_store.discard(kind)
-            compiled = self._compile(kind, key, graph, config)
-        else:
-            self.from_store.add(kind)
         registry: dict[str, np.ndarray[Any, Any]] = dict(bank.registry)
+        compiled = self.store.load(key)
+        if compiled is not None:
+            try:
+                model = self.session.init(compiled, weights_registry=registry)
+            except (ValueError, RuntimeError):  # a whole graph, but of something else
+                self.store.forget(key)
+            else:
+                self.from_store.add(kind)
+                return model, bank
+        self.from_store.discard(kind)
+        compiled = self._compile(kind, key, graph, config)
         return self.session.init(compiled, weights_registry=registry), bank
 
     def _compile(self, kind: str, key: str, graph: Graph, config: WhisperConfig) -> Any:
-        expected = estimate_s(kind, config)
-        message = f"compiling the {kind}r graph for this machine, once"
-        self.progress(ProgressEvent("compile", message, 0.0, expected))
+        expected_s = estimate_s(kind, config)
         began = time.monotonic()
-        compiled = self.session.compile(graph)
+        with telling(self.progress, f"compiling the {kind}r graph for this machine, once", expected_s):
+            compiled = self.session.compile(graph)
         self.store.save(key, compiled)
         took = f"compiled the {kind}r graph in {time.monotonic() - began:.0f} s"
-        self.progress(ProgressEvent("compile", took, 1.0, expected))
+        self.progress(ProgressEvent("compile", took, 1.0, expected_s))
         return compiled
+
+
+@contextmanager
+def telling(progress: Progress, message: str, expected_s: float, every_s: float = 5.0) -> Iterator[None]:
+    """Tell now and every few seconds how far a step is by the clock; MAX itself does not say."""
+    finished = threading.Event()
+    began = time.monotonic()
+
+    def tick() -> None:
+        while not finished.wait(every_s):
+            passed_s = time.monotonic() - began
+            share = min(0.99, passed_s / expected_s)
+            progress(ProgressEvent("compile", f"{message}: {passed_s:.0f} s so far", share, expected_s))
+
+    progress(ProgressEvent("compile", message, 0.0, expected_s))
+    thread = threading.Thread(target=tick, name="captiond-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
