@@ -19,7 +19,7 @@ COMMIT = "c0ffee" + "0" * 34
 
 @dataclass
 class FakeHub:
-    """``files`` by name; ``sent`` replaces what goes over the wire for a name; ``status`` fails all requests."""
+    """``files`` by name; ``sent`` replaces what goes over the wire; ``status`` fails all requests."""
 
     repository: str
     files: dict[str, bytes]
