@@ -80,17 +80,22 @@ class WhisperModel:
 
         Raises ValueError, DeviceError.
         """
-        config = self.config
-        if mels.ndim != 3 or mels.shape[1] != config.n_mels or not mels.shape[0] >= 1:
-            raise ValueError(f"mel has shape {mels.shape}; [B, {config.n_mels}, N] was expected")
-        if mels.shape[2] % 2 or not 2 <= mels.shape[2] <= config.max_hops:
-            raise ValueError(
-                f"a window of {mels.shape[2]} hops; an even number up to {config.max_hops} was expected"
-            )
+        if mels.ndim != 3 or mels.shape[0] < 1:
+            raise ValueError(f"mel has shape {mels.shape}; [B, {self.config.n_mels}, N] was expected")
+        self._check_window(mels.shape[1:])
         began = time.perf_counter()
         outputs = self._run(self._encode, self._to_device(np.ascontiguousarray(mels, dtype=np.float32)))
         elapsed_ms = (time.perf_counter() - began) * 1000
         return Encoding(outputs[0], tuple(outputs[1:]), mels.shape[0], elapsed_ms)
+
+    def _check_window(self, shape: tuple[int, ...]) -> None:
+        config = self.config
+        if len(shape) != 2 or shape[0] != config.n_mels:
+            raise ValueError(f"a window of shape {shape}; [{config.n_mels}, N] was expected")
+        if shape[1] % 2 or not 2 <= shape[1] <= config.max_hops:
+            raise ValueError(
+                f"a window of {shape[1]} hops; an even number up to {config.max_hops} was expected"
+            )
 
     def greedy(
         self,
@@ -102,8 +107,8 @@ class WhisperModel:
     ) -> Greedy:
         """Decode one row per prompt in one graph call. Raises ValueError, DeviceError.
 
-        ``max_new_tokens`` defaults to half the text context, as the reference's ``sample_len``; it is
-        lowered to what the longest prompt leaves free.
+        ``max_new_tokens``, one or more, defaults to half the text context, as the reference's ``sample_len``;
+        it is lowered to what the longest prompt leaves free.
         """
         limit = self._limit(encoding, prompts, max_new_tokens)
         end, no_speech = self._control_tokens()
@@ -177,7 +182,12 @@ class WhisperModel:
         return [tokenizer.language_of(tokens[0]) or "en" for tokens in answer.tokens]
 
     def run(self, jobs: Sequence[Job]) -> list[Decoding]:
-        """Answer jobs in order; windows of equal length are encoded and decoded together."""
+        """Answer jobs in order; windows of equal length are encoded and decoded together.
+
+        Raises ValueError before any of them is run where a window has another shape, and DeviceError.
+        """
+        for job in jobs:
+            self._check_window(job.payload.mel.shape)
         answers: dict[int, Decoding] = {}
         by_hops: dict[int, list[int]] = {}
         for index, job in enumerate(jobs):
@@ -214,7 +224,9 @@ class WhisperModel:
         free = config.n_text_ctx - max(len(p.tokens) for p in prompts)
         if free < 1:
             raise ValueError(f"a prompt leaves no room in the text context of {config.n_text_ctx} tokens")
-        return max(1, min(free, config.n_text_ctx // 2 if asked is None else asked))
+        if asked is not None and asked < 1:
+            raise ValueError(f"max_new_tokens is {asked}; one or more was expected")
+        return min(free, config.n_text_ctx // 2 if asked is None else asked)
 
     def _control_tokens(self) -> tuple[int, int]:
         """End-of-text and no-speech. Without a tokenizer (random weights) the last tokens stand in."""
@@ -228,6 +240,8 @@ class WhisperModel:
         return self.tokenizer
 
     def _suppression_masks(self, suppression: Suppression) -> tuple[Buffer, Buffer]:
+        if any(mask.shape != (self.config.n_vocab,) for mask in (suppression.first, suppression.always)):
+            raise ValueError(f"a suppression mask is not one of {self.config.n_vocab} tokens")
         known = self._masks.get(id(suppression))
         if known is None or known[0] is not suppression:
             known = (suppression, self._to_device(suppression.first), self._to_device(suppression.always))
