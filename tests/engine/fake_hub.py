@@ -56,59 +56,61 @@ def git_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
+class _Requests(BaseHTTPRequestHandler):
+    hub: FakeHub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        return None
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        self.hub.asked.append(f"{self.command} {self.path}")
+        path = self.path.partition("?")[0]
+        if self.hub.status != 200:
+            self.reply(self.hub.status, b"{}", {})
+        elif path.startswith(f"/api/models/{self.hub.repository}/tree/"):
+            self.reply(200, json.dumps(self.hub.tree()).encode(), {})
+        elif path.startswith(f"/api/models/{self.hub.repository}"):
+            info = {"id": self.hub.repository, "modelId": self.hub.repository, "sha": COMMIT, "siblings": []}
+            self.reply(200, json.dumps(info).encode(), {})
+        elif path.startswith(f"/{self.hub.repository}/resolve/"):
+            self.file(path.rpartition("/")[2])
+        else:
+            self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+
+    def file(self, name: str) -> None:
+        if name not in self.hub.files:
+            self.reply(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            return
+        content = self.hub.files[name]
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{git_id(content)}"', "Accept-Ranges": "bytes"}
+        if is_large(name):
+            headers |= {"X-Linked-Etag": f'"{sha256(content)}"', "X-Linked-Size": str(len(content))}
+        self.reply(200, self.hub.sent.get(name, content), headers, self.hub.cut_after.get(name))
+
+    def reply(self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body[:cut])
+            if cut is not None:
+                self.close_connection = True
+
+
 @contextmanager
 def serving(hub: FakeHub) -> Iterator[FakeHub]:
     """``hub`` reachable at ``hub.address`` until the end of the block."""
-
-    class Requests(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            return None
-
-        def do_HEAD(self) -> None:
-            self.answer()
-
-        def do_GET(self) -> None:
-            self.answer()
-
-        def answer(self) -> None:
-            hub.asked.append(f"{self.command} {self.path}")
-            path = self.path.partition("?")[0]
-            if hub.status != 200:
-                self.reply(hub.status, b"{}", {})
-            elif path.startswith(f"/api/models/{hub.repository}/tree/"):
-                self.reply(200, json.dumps(hub.tree()).encode(), {})
-            elif path.startswith(f"/api/models/{hub.repository}"):
-                info = {"id": hub.repository, "modelId": hub.repository, "sha": COMMIT, "siblings": []}
-                self.reply(200, json.dumps(info).encode(), {})
-            elif path.startswith(f"/{hub.repository}/resolve/"):
-                self.file(path.rpartition("/")[2])
-            else:
-                self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-
-        def file(self, name: str) -> None:
-            if name not in hub.files:
-                self.reply(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
-                return
-            content = hub.files[name]
-            headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{git_id(content)}"', "Accept-Ranges": "bytes"}
-            if is_large(name):
-                headers |= {"X-Linked-Etag": f'"{sha256(content)}"', "X-Linked-Size": str(len(content))}
-            self.reply(200, hub.sent.get(name, content), headers, hub.cut_after.get(name))
-
-        def reply(self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Type": "application/json", **headers}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body[:cut])
-                if cut is not None:
-                    self.close_connection = True
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
+    requests = type("Requests", (_Requests,), {"hub": hub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), requests)
     thread = threading.Thread(target=server.serve_forever, name="fake-hub", daemon=True)
     thread.start()
     hub.address = f"http://127.0.0.1:{server.server_address[1]}"
