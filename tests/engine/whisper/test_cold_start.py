@@ -27,6 +27,7 @@ def test_a_model_is_compiled_in_another_thread_and_stored(tmp_path: Path) -> Non
         thread.start()
         thread.join()
     assert len(made) == 2
-    assert [event.done for event in told if event.stage == "compile"] == [0.0, 1.0, 0.0, 1.0]
-    assert all(event.estimate_s for event in told if event.stage == "compile")
+    compiling = [event for event in told if event.stage == "compile"]
+    assert [event.done for event in compiling if event.done in (0.0, 1.0)] == [0.0, 1.0, 0.0, 1.0]
+    assert all(event.estimate_s for event in compiling)
     assert len(list(tmp_path.glob("*.mef"))) == 2
