@@ -54,6 +54,15 @@ def test_the_length_is_the_time_that_was_sent(rate_hz: int, samples: int) -> Non
     assert len(out) == -(-samples * SAMPLE_RATE_HZ // rate_hz)
 
 
+@pytest.mark.parametrize("rate_hz", [8_001, 15_999, 44_101, 191_999])
+def test_a_rate_of_more_phases_than_there_are_filters_is_heard_sample_by_sample(rate_hz: int) -> None:
+    """There a position is rounded, at times to a sample that has not come yet."""
+    pcm = tone(440, rate_hz, 2_000 / rate_hz)
+    whole = decode_all(PcmDecoder("pcm_f32le", rate_hz), [pcm.tobytes()])
+    single = decode_all(PcmDecoder("pcm_f32le", rate_hz), [sample.tobytes() for sample in pcm])
+    assert np.array_equal(whole, single)
+
+
 def test_an_odd_byte_is_carried_not_dropped() -> None:
     decoder = PcmDecoder()
     data = np.array([1, -2, 300], "<i2").tobytes()

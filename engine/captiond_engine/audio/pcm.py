@@ -98,6 +98,8 @@ class Resampler:
         self._given = 0  # output samples given
         self._heard = 0  # input samples heard
         self._half, self._taps = _filter_bank(rate_hz)
+        # A position that is rounded to the nearest phase may fall on the next input sample.
+        self._ahead = self._half + (self._ratio.denominator > len(self._taps))
         self._held: Float64Array = np.zeros(self._half)  # starts at input sample _held_start
         self._held_start = -self._half
 
@@ -107,7 +109,7 @@ class Resampler:
             return pcm
         self._heard += len(pcm)
         self._held = np.concatenate((self._held, pcm))
-        return self._drain(self._outputs_before(self._heard - self._half))
+        return self._drain(self._outputs_before(self._heard - self._ahead))
 
     def finish(self) -> Float32Array:
         """The rest, as if silence followed."""
