@@ -34,12 +34,13 @@ from captiond_engine.types import (
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What one finished pass over [segment start, ``end``) gave."""
+    """What one finished pass over [segment start, ``end``) gave. ``held_back``: a text made of no speech."""
 
     end: int
     words: tuple[Word, ...]
     language: str | None
     timings: Timings
+    held_back: str = ""
 
 
 class LiveSegment:
@@ -113,8 +114,9 @@ class LiveSegment:
         prefix = self._committed if window.prompt.prefix else ()
         until = max(self._onset, min(window.end, self.speech_end))
         words = tuple(self._detokenizer.words(decoding, self._onset, until, prefix))
+        held_back = ""
         if not self._committed and is_no_speech(decoding, _text(words)):
-            words = ()
+            held_back, words = _text(words).rstrip(), ()
         if not _continues(_text(words), self.committed_text):
             words = tuple(spread(join(self._committed, words), self._onset, until))
         timings = Timings(
@@ -123,7 +125,7 @@ class LiveSegment:
             decode_ms=decoding.decode_ms,
             tokens=len(decoding.tokens),
         )
-        return Heard(window.end, words, decoding.language or self._prompt.language, timings)
+        return Heard(window.end, words, decoding.language or self._prompt.language, timings, held_back)
 
     def tell(self, heard: Heard, *, show: bool = True) -> Transcript | None:
         """The new state to show after a pass; None where nothing changed or nothing is to be shown."""
@@ -164,7 +166,7 @@ class LiveSegment:
         self.covered = self.end
         text = _text(heard.words).rstrip()
         if not text:
-            self.outcome = Suppressed(self.number, SuppressReason.NO_SPEECH)
+            self.outcome = Suppressed(self.number, SuppressReason.NO_SPEECH, heard.held_back)
             return
         self._revision += 1
         self.outcome = Transcript(

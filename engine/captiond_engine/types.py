@@ -142,6 +142,8 @@ class SpeechEnded:
 
 @dataclass(frozen=True, slots=True)
 class Suppressed:
+    """No caption for a segment. ``text``: what the model said and was held back; for those who ask only."""
+
     segment: int
     reason: SuppressReason
     text: str = ""

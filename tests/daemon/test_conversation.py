@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from captiond_engine.engine import Engine
+from captiond_engine.types import Decoding, Job
 
 from tests.daemon.house import FINAL, audio_of, configured, house, s16
-from tests.sim.scripted import say
+from tests.sim.scripted import ScriptedDevice, say, scripted_traits
 
 TURN_ON = say("turn on the lights")
 TWO = (*say("turn on the lights"), *say("what is the time", at=5 * 16_000))
@@ -44,6 +47,28 @@ async def test_committed_text_only_grows_and_the_final_begins_with_it() -> None:
         assert all(after.startswith(before) for before, after in pairwise(told))
         assert [s["revision"] for s in states] == sorted({s["revision"] for s in states})
     assert speaker.texts() == ["turn on the lights", "what is the time"]
+
+
+class Doubtful(ScriptedDevice):
+    """Says its words of what is most likely silence."""
+
+    def decode(self, job: Job) -> Decoding:
+        said = super().decode(job)
+        return replace(said, no_speech_probability=0.9, sum_log_probability=-3.0 * (len(said.tokens) + 1))
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_what_was_held_back_is_told_only_where_the_configuration_says_so(shown: bool) -> None:
+    device = Doubtful(TURN_ON)
+    engine = Engine(traits=scripted_traits(), tokenizer=device.tokenizer, device=device)
+    config = configured(privacy={"suppressed_text": shown})
+    async with house(engine=engine, config=config) as home, home.speaker() as speaker:
+        await speaker.speak(audio_of(TURN_ON))
+        await speaker.say(type="end")
+        assert await speaker.closed() == 1000
+    (suppressed,) = speaker.all("transcript.suppressed")
+    assert suppressed["reason"] == "no_speech"
+    assert suppressed.get("text") == ("turn on the lights" if shown else None)
 
 
 async def test_a_name_is_made_where_none_is_given() -> None:

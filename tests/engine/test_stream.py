@@ -11,8 +11,10 @@ from captiond_engine.stream import StreamSettings
 from captiond_engine.types import (
     AudioFrame,
     AudioLost,
+    Decoding,
     EndReason,
     Flushed,
+    Job,
     SpeechEnded,
     SpeechStarted,
     Suppressed,
@@ -205,6 +207,22 @@ def test_an_empty_final_is_suppressed() -> None:
     driver.listen(5 * S)
     assert names(driver.events) == ["started", "ended", "suppressed"]
     assert driver.of(Suppressed) == [Suppressed(1, SuppressReason.NO_SPEECH)]
+
+
+class DoubtfulModel(ScriptedModel):
+    """Says its words of what is most likely silence."""
+
+    def decode(self, job: Job) -> Decoding:
+        said = super().decode(job)
+        return replace(said, no_speech_probability=0.9, sum_log_probability=-3.0 * (len(said.tokens) + 1))
+
+
+def test_a_text_that_was_held_back_is_kept_for_those_who_ask() -> None:
+    driver = Driver(HELLO, model=DoubtfulModel(HELLO))
+    driver.listen(5 * S)
+    assert names(driver.events) == ["started", "ended", "suppressed"]
+    held_back = " ".join(word.text for word in HELLO)
+    assert driver.of(Suppressed) == [Suppressed(1, SuppressReason.NO_SPEECH, held_back)]
 
 
 def test_speech_without_a_pause_is_divided_and_no_word_is_told_twice_or_missed() -> None:
