@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from captiond_engine.engine import Engine
-from captiond_engine.errors import CaptiondError
+from captiond_engine.errors import CaptiondError, DeviceError
 from captiond_engine.progress import Progress, ProgressEvent
 from captiond_engine.scheduler import Scheduler
 from websockets.asyncio.server import ServerConnection
@@ -42,7 +42,7 @@ LOADING = "loading the model"  # the thread's name
 Loader = Callable[[Progress], Engine]
 
 ROUTES = SOURCE_ROUTES | SINK_ROUTES
-RECEIVED_FRAMES = 16  # websocket frames that wait for a reader before TCP pushes back
+FAILURES_IN_A_ROW = 3  # of the device, before the daemon calls itself not ready
 GOODBYE_S = 2.0  # for the last messages and close frames, once every final is out
 
 
@@ -103,7 +103,8 @@ class App:
             scheduler = Scheduler(
                 engine.device,
                 batch_limit=self._config.model.batch,
-                on_error=lambda error: log.error("%s", error),
+                on_error=lambda error: self._tell_failure(error, scheduler.failures),
+                on_recovery=lambda: self.readiness.clear("device"),
             )
             context = make_context(self._config, engine, scheduler)
             for source in self._config.source:
@@ -125,6 +126,11 @@ class App:
             self._progress(event)
 
         return self._load(tell)
+
+    def _tell_failure(self, error: DeviceError, failures: int) -> None:
+        log.error("%s", error)
+        if failures >= FAILURES_IN_A_ROW:
+            self.readiness.block("device", f"The device has failed {failures} times in a row: {error}")
 
     async def _play(self, source: SourceConfig, context: Context) -> None:
         """Run one source. What is wrong with it is told, and the others go on."""

@@ -90,7 +90,7 @@ class Session:
     def open(self) -> None:
         """Announce the stream and give it to the scheduler."""
         self._hub.open(self.name, self.source)
-        self._scheduler.attach(self._stream, self._on_events)
+        self._scheduler.attach(self._stream, self._tell, self.boundary)
         log.info("stream %s opened (%s)", self.name, self.source)
 
     # --- what its owner says ----------------------------------------------------------------------
@@ -184,10 +184,6 @@ class Session:
             self.told_seq = self._box.told_seq
 
     # --- what the engine says ----------------------------------------------------------------------
-
-    def _on_events(self) -> None:
-        with self.boundary():
-            self._tell()
 
     def _advance(self) -> None:
         self._scheduler.notify(self._stream)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from captiond_engine.errors import DeviceError
@@ -25,14 +26,15 @@ LONGEST_PAUSE_S = 8.0
 class _Seat:
     stream: Stream
     on_events: Callable[[], None]
+    boundary: Callable[[], AbstractContextManager[None]]
     changed_at: float | None = None  # when work was first due that the device has not taken yet
 
 
 class Scheduler:
     """``run`` it in a task; ``attach`` streams, ``notify`` after each push, flush or close.
 
-    ``on_error`` hears of every DeviceError; the scheduler goes on after a pause that grows from 0.25 to
-    8 s while the device keeps failing.
+    ``on_error`` hears of every failure of the device, ``on_recovery`` of the first answer after them. The
+    scheduler goes on after a pause that grows from 0.25 to 8 s while the device keeps failing.
     """
 
     def __init__(
@@ -40,22 +42,33 @@ class Scheduler:
         device: Device,
         *,
         batch_limit: int = 1,
-        on_error: Callable[[DeviceError], None] | None = None,
+        on_error: Callable[[DeviceError], None] = lambda error: None,
+        on_recovery: Callable[[], None] = lambda: None,
     ) -> None:
         if batch_limit < 1:
             raise ValueError(f"a batch holds at least one job, not {batch_limit}")
         self._device = device
         self._batch_limit = batch_limit
         self._on_error = on_error
+        self._on_recovery = on_recovery
         self._seats: dict[Stream, _Seat] = {}
         self._changed = asyncio.Event()
-        self._failures = 0
+        self.failures = 0  # of the device, in a row
 
-    def attach(self, stream: Stream, on_events: Callable[[], None]) -> None:
-        """Serve ``stream``; ``on_events`` is called on the loop after every answer."""
+    def attach(
+        self,
+        stream: Stream,
+        on_events: Callable[[], None],
+        boundary: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Serve ``stream``; ``on_events`` is called on the loop after every answer.
+
+        All that is done for the stream is done inside ``boundary()``, so that a fault of ours can end this
+        stream and leave the others.
+        """
         if stream in self._seats:
             raise ValueError(f"stream {stream.name} is attached already")
-        self._seats[stream] = _Seat(stream, on_events)
+        self._seats[stream] = _Seat(stream, on_events, boundary)
         self.notify(stream)
 
     def detach(self, stream: Stream) -> None:
@@ -81,20 +94,24 @@ class Scheduler:
 
     def _next_batch(self) -> list[tuple[_Seat, Job, float]]:
         """The most urgent jobs, each with the milliseconds that it waited."""
-        due = [
-            (urgency, seat.changed_at, i, seat)
-            for i, seat in enumerate(self._seats.values())
-            if seat.changed_at is not None and (urgency := seat.stream.urgency) is not None
-        ]
+        changed = [seat for seat in self._seats.values() if seat.changed_at is not None]
+        due = []
+        for i, seat in enumerate(changed):
+            with seat.boundary():
+                urgency = seat.stream.urgency
+                if urgency is not None:
+                    due.append((urgency, seat.changed_at or 0.0, i, seat))
         now = asyncio.get_running_loop().time()
         batch = []
         for _, changed_at, _, seat in sorted(due, key=lambda entry: entry[:3])[: self._batch_limit]:
-            job = seat.stream.next_job()
-            if job is not None:
-                batch.append((seat, job, (now - changed_at) * 1000))
-        for seat in self._seats.values():
-            if seat.changed_at is not None and not seat.stream.has_work:
-                seat.changed_at = None
+            with seat.boundary():
+                job = seat.stream.next_job()
+                if job is not None:
+                    batch.append((seat, job, (now - changed_at) * 1000))
+        for seat in changed:
+            with seat.boundary():
+                if not seat.stream.has_work:
+                    seat.changed_at = None
         return batch
 
     async def _serve(self, batch: list[tuple[_Seat, Job, float]]) -> None:
@@ -103,15 +120,21 @@ class Scheduler:
         except DeviceError as error:
             await self._fail(batch, error)
             return
-        self._failures = 0
+        except Exception as error:  # no fault of a device: what was asked of it cannot be answered
+            for seat, _, _ in batch:
+                with seat.boundary():
+                    raise error
+            return
+        if self.failures:
+            self.failures = 0
+            self._on_recovery()
         for (seat, job, queued_ms), decoding in zip(batch, decodings, strict=True):
             self._answer(seat, job, decoding, queued_ms)
 
     async def _fail(self, batch: list[tuple[_Seat, Job, float]], error: DeviceError) -> None:
-        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
-        self._failures = min(self._failures + 1, 10)
-        if self._on_error is not None:
-            self._on_error(error)
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self.failures, 10))
+        self.failures += 1
+        self._on_error(error)
         for seat, job, _ in batch:
             self._answer(seat, job, None, 0.0)
         await asyncio.sleep(pause)
@@ -119,9 +142,10 @@ class Scheduler:
     def _answer(self, seat: _Seat, job: Job, decoding: Decoding | None, queued_ms: float) -> None:
         if self._seats.get(seat.stream) is not seat:
             return
-        if decoding is None:
-            seat.stream.fail(job)
-        else:
-            seat.stream.complete(job, decoding, queued_ms=queued_ms)
-        seat.on_events()
-        self.notify(seat.stream)
+        with seat.boundary():
+            if decoding is None:
+                seat.stream.fail(job)
+            else:
+                seat.stream.complete(job, decoding, queued_ms=queued_ms)
+            seat.on_events()
+            self.notify(seat.stream)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,11 @@ from captiond.app import App
 from captiond_engine.engine import Engine
 from captiond_engine.errors import HubUnreachableError, PortInUseError
 from captiond_engine.progress import Progress, ProgressEvent
+from captiond_engine.types import Decoding, Job
+from websockets.exceptions import ConnectionClosed
 
 from tests.daemon.house import FINAL, UPGRADE, audio_of, configured, house, scripted_engine
-from tests.sim.scripted import say
+from tests.sim.scripted import ScriptedDevice, say, scripted_traits
 
 TURN_ON = say("turn on the lights")
 
@@ -118,6 +122,55 @@ async def test_a_device_that_fails_costs_one_pass_not_the_daemon() -> None:
         await speaker.say(type="end")
         assert await speaker.closed() == 1000
         assert speaker.texts() == ["turn on the lights"]
+
+
+async def test_a_device_that_keeps_failing_is_told_by_readyz_until_it_answers() -> None:
+    broken = True
+    async with house(TURN_ON, fail_calls=lambda number: broken) as home:
+        for _ in range(2):
+            async with home.speaker() as speaker:
+                await speaker.speak(audio_of(TURN_ON), pace=None)
+                await speaker.say(type="end")
+                assert await speaker.closed() == 1000
+                assert speaker.texts() == []
+        answer = await home.get("/readyz")
+        assert answer.status == 503
+        (reason,) = answer.json()["reasons"]
+        assert "times in a row: the scripted device fails" in reason
+        broken = False
+        async with home.speaker() as speaker:
+            await speaker.speak(audio_of(TURN_ON))
+            await speaker.until(FINAL)
+        await home.ready()
+
+
+class Faulty(ScriptedDevice):
+    """Has a fault of our own making for one slot."""
+
+    async def run(self, jobs: Sequence[Job]) -> list[Decoding]:
+        if any(job.slot == 1 for job in jobs):
+            raise KeyError("a fault of ours")
+        return await super().run(jobs)
+
+
+async def test_a_fault_of_ours_in_a_pass_ends_its_stream_and_no_other() -> None:
+    device = Faulty(TURN_ON)
+    engine = Engine(traits=scripted_traits(), tokenizer=device.tokenizer, device=device)
+    async with (
+        house(engine=engine) as home,
+        home.speaker("stream=good") as good,
+        home.speaker("stream=bad") as bad,
+        home.viewer("stream=bad") as viewer,
+    ):
+        await good.speak(audio_of(TURN_ON)[:24_000])
+        with contextlib.suppress(ConnectionClosed):
+            await bad.speak(audio_of(TURN_ON))
+        assert await bad.closed() == 1011
+        assert (await viewer.until("stream.closed"))["error"] == "internal"
+        await good.speak(audio_of(TURN_ON)[24_000:])
+        await good.say(type="end")
+        assert await good.closed() == 1000
+        assert good.texts() == ["turn on the lights"]
 
 
 @pytest.fixture
