@@ -6,6 +6,7 @@ Takes: the configuration, who answers requests and who converses. Gives: a runni
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -17,7 +18,10 @@ from captiond.access import SUBPROTOCOL
 from captiond.config import Config, ServerConfig
 from captiond.http import Front
 
-RECEIVED_FRAMES = 16  # websocket frames that wait for a reader before TCP pushes back
+# What waits before TCP pushes back is kept small: a client's ping, and its answer to ours, wait behind it,
+# and common clients hang up after 20 s without an answer.
+RECEIVED_FRAMES = (4, 3)  # websocket frames that wait for a reader: stop, and go on, at so many
+RECEIVED_BYTES = 65_536  # in the system's own buffer, which would otherwise grow to minutes of audio
 CLOSE_TIMEOUT_S = 2.0
 
 
@@ -30,7 +34,7 @@ async def listen(
     """Bind and serve. Raises ConfigError (also PortInUseError)."""
     server, limits = config.server, config.limits
     try:
-        return await serve(
+        listening = await serve(
             converse,
             server.host,
             server.port,
@@ -47,6 +51,9 @@ async def listen(
         )
     except OSError as error:
         raise bind_error(server, error) from None
+    for listener in listening.sockets:  # what it accepts inherits it
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_BYTES)
+    return listening
 
 
 def page_address(config: ServerConfig, server: Server) -> str:

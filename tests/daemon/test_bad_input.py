@@ -199,6 +199,17 @@ async def test_a_peer_that_answers_no_ping_is_gone_within_two_ping_times() -> No
         gone.socket.transport.abort()
 
 
+async def test_a_peer_whose_answers_wait_behind_its_audio_is_not_taken_for_gone() -> None:
+    config = configured(limits={"ping_ms": 20_000})
+    async with house(TURN_ON, config=config) as home, home.speaker("events=final") as speaker:
+        await speaker.until("stream.opened")
+        speaker.socket.transport.pause_reading()  # no ping reaches it, so it answers none
+        await speaker.speak(np.zeros(90 * 16_000, np.float32))
+        speaker.socket.transport.resume_reading()
+        await speaker.say(type="end")
+        assert await speaker.closed() == 1000
+
+
 async def test_a_disconnect_in_the_middle_of_a_word_keeps_the_others_and_frees_the_seat() -> None:
     async with witnessed(resume_ms=2_000) as home, home.viewer("stream=cut") as viewer:
         async with home.speaker("stream=cut") as speaker:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -92,20 +93,25 @@ async def refuse(connection: ServerConnection, error: ClientError) -> None:
     await close(connection, wire.CLOSE_OVERLOADED if overloaded else wire.CLOSE_POLICY, error.code)
 
 
-async def keep_alive(connection: ServerConnection, ping_s: float) -> None:
+async def keep_alive(
+    connection: ServerConnection, ping_s: float, heard_at: Callable[[], float] = lambda: float("-inf")
+) -> None:
     """Ping every ``ping_s``; a peer that has not answered after as long again is gone.
 
-    While the daemon itself has stopped reading, the answer waits behind audio and proves nothing.
+    An answer may wait behind audio that we have not read yet. So a peer of which something was read since
+    (``heard_at``, the loop's time) is there, and while nothing is read its silence proves nothing.
     """
+    loop = asyncio.get_running_loop()
     try:
         while True:
             await asyncio.sleep(ping_s)
+            asked = loop.time()
             answer = await connection.ping()
             try:
                 async with asyncio.timeout(ping_s):
                     await answer
             except TimeoutError:
-                if connection.recv_messages.paused:
+                if connection.recv_messages.paused or heard_at() > asked:
                     continue
                 log.info("closing a client that does not answer pings")
                 await close(connection, wire.CLOSE_INTERNAL, "no answer to ping")

@@ -48,7 +48,8 @@ async def speak(connection: ServerConnection, context: Context) -> None:
             )
             others = [
                 tasks.create_task(
-                    keep_alive(connection, limits.ping_ms / 1000), name=f"{session.name} pulse"
+                    keep_alive(connection, limits.ping_ms / 1000, lambda: speaker.last_said),
+                    name=f"{session.name} pulse",
                 ),
                 tasks.create_task(speaker.watch_idle(limits.idle_ms / 1000), name=f"{session.name} idle"),
                 tasks.create_task(speaker.say_goodbye(), name=f"{session.name} goodbye"),
@@ -106,13 +107,13 @@ class Speaker:
         self._context = context
         self._decoder = decoder
         self._twice = twice
-        self._last_said = asyncio.get_running_loop().time()
+        self.last_said = asyncio.get_running_loop().time()
 
     async def listen(self) -> None:
         """Take what the client says until the connection ends."""
         with contextlib.suppress(ConnectionClosed):
             async for message in self._connection:
-                self._last_said = asyncio.get_running_loop().time()
+                self.last_said = asyncio.get_running_loop().time()
                 if isinstance(message, bytes):
                     await self._hear(self._decoder.decode(message))
                 else:
@@ -131,8 +132,8 @@ class Speaker:
         """End a session whose client says nothing for ``idle_s``; 0 waits for ever."""
         loop = asyncio.get_running_loop()
         while idle_s:
-            await asyncio.sleep(max(LOOK_AGAIN_S, self._last_said + idle_s - loop.time()))
-            if self._last_said + idle_s <= loop.time() and not self._connection.recv_messages.paused:
+            await asyncio.sleep(max(LOOK_AGAIN_S, self.last_said + idle_s - loop.time()))
+            if self.last_said + idle_s <= loop.time() and not self._connection.recv_messages.paused:
                 self._complain(ClientError("idle", f"Nothing was said for {idle_s:g} s."), fatal=True)
                 self.session.end("idle")
                 return
