@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
 
-from tests.sim.clock import JumpingPolicy
+from tests.sim.clock import JumpingLoop
 
 
-@pytest.fixture(scope="session")
-def event_loop_policy() -> JumpingPolicy:
-    return JumpingPolicy()
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], JumpingLoop]]:
+    return {"jumping": JumpingLoop}

@@ -103,10 +103,3 @@ def run_jumping(main: Coroutine[Any, Any, T]) -> T:
     """``asyncio.run`` under a clock-jumping loop."""
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         return runner.run(main)
-
-
-class JumpingPolicy(asyncio.DefaultEventLoopPolicy):
-    """For pytest-asyncio: return it from an ``event_loop_policy`` fixture of the module."""
-
-    def new_event_loop(self) -> JumpingLoop:
-        return JumpingLoop()
