@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from socket import gaierror
 from urllib.parse import urlencode, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -111,7 +112,10 @@ async def open_socket(url: str, token: str | None, *, max_queue: int = 16) -> tu
     except InvalidURI as error:
         raise RefusedError("bad_url", f"{address!r} is no address of a daemon: {error}.") from error
     except (OSError, TimeoutError) as error:
-        why = os.strerror(error.errno).lower() if error.errno else str(error) or "no answer in time"
+        if isinstance(error, gaierror):  # its numbers are not the system's
+            why = "there is no host of that name"
+        else:
+            why = os.strerror(error.errno).lower() if error.errno else str(error) or "no answer in time"
         raise UnreachableError(f"No daemon answers at {address} ({why}).", advice=START_IT) from error
     except (InvalidHandshake, ConnectionClosed, EOFError) as error:
         raise ProtocolError(f"What answers at {address} is no captiond daemon ({error}).") from error

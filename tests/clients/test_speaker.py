@@ -155,6 +155,12 @@ async def test_a_daemon_that_drops_each_new_connection_is_no_progress() -> None:
         assert len(daemon.queries) < 20
 
 
+async def test_a_host_that_is_not_known_is_named_as_such() -> None:
+    with pytest.raises(UnreachableError, match=r"at nowhere\.invalid:8765 \(there is no host"):
+        async with speak("ws://nowhere.invalid:8765"):
+            pass
+
+
 async def test_nobody_listening_is_unreachable_at_once(free_port: int) -> None:
     with pytest.raises(UnreachableError, match="captiond serve"):
         async with speak(f"http://127.0.0.1:{free_port}"):
