@@ -55,9 +55,13 @@ def clock(milliseconds: int, point: str) -> str:
 
 
 class SubtitleText:
-    """Numbers the cues of one file. ``head()`` comes first, then ``cue_text`` of each final."""
+    """Numbers the cues of one file. ``head()`` comes first, then ``cue_text`` of each final.
+
+    ``offset_ms`` is added to all times: where a recording begins that follows another in the same file.
+    """
 
     def __init__(self, form: Literal["srt", "vtt"]) -> None:
+        self.offset_ms = 0
         self._form = form
         self._count = 0
 
@@ -70,8 +74,9 @@ class SubtitleText:
     def _one(self, cue: Cue) -> str:
         self._count += 1
         text = "\n".join(textwrap.wrap(cue.text, LINE_LETTERS))
+        start_ms, end_ms = cue.start_ms + self.offset_ms, cue.end_ms + self.offset_ms
         if self._form == "vtt":
             text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-            return f"{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n{text}\n\n"
+            return f"{clock(start_ms, '.')} --> {clock(end_ms, '.')}\n{text}\n\n"
         text = text.replace("-->", "->")  # would read as a line of times
-        return f"{self._count}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n{text}\n\n"
+        return f"{self._count}\n{clock(start_ms, ',')} --> {clock(end_ms, ',')}\n{text}\n\n"

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import click
-from captiond_engine.engine import Engine
+from captiond_engine.engine import Engine, import_max
 from captiond_engine.errors import CaptiondError
 from rich.console import Console
 from websockets.exceptions import WebSocketException
@@ -99,6 +99,7 @@ async def measure(
     device: Figures = {}
     if offline:
         console.print("decoding the same clips offline")
+        import_max()
         texts, device = await asyncio.to_thread(decode_offline, model, clips)
     return {
         "bench": "live",

@@ -15,10 +15,10 @@ from captiond_engine.types import SAMPLE_RATE_HZ, Float32Array
 BLOCK_S = 10  # of a file held in its own rate and channels at a time
 
 
-def check_file(path: Path) -> None:
-    """Whether ``path`` begins like audio. Raises AudioError."""
-    with _opened(path):
-        pass
+def length_ms(path: Path) -> int:
+    """How long ``path`` says it plays. Raises AudioError for what does not begin like audio."""
+    with _opened(path) as file:
+        return int(file.frames) * 1000 // int(file.samplerate)
 
 
 def read_file(path: Path) -> Float32Array:

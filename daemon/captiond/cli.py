@@ -15,16 +15,19 @@ import threading
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
-from captiond_engine.errors import EXIT_USAGE, AudioError
+from captiond_engine.errors import EXIT_USAGE, AudioError, DeviceError
 
 from captiond import __version__
 from captiond import config as configuration
 
 if TYPE_CHECKING:
+    from captiond_clients.subtitles import SubtitleText
     from captiond_engine.engine import Engine
+
+T = TypeVar("T")
 
 # Programs that talk to a daemon live in a package that the daemon does not need.
 CLIENT_COMMANDS = {
@@ -79,14 +82,15 @@ def main() -> None:
 @set_option
 def serve(config_path: Path | None, model: str | None, settings: tuple[str, ...]) -> None:
     """Run the daemon."""
+    from captiond_engine.engine import import_max
+
     from captiond.app import LOADING, App, load_engine
     from captiond.progress import StartDisplay
     from captiond.telemetry import set_up_logging
 
     config = _load(config_path, model, settings)
     set_up_logging(config.log.level)
-    # MAX ties itself to the thread that imports it first, and takes leave in the main thread.
-    importlib.import_module("captiond_engine.whisper.loading")
+    import_max()  # here, as the model is loaded in another thread
 
     async def run() -> None:
         with StartDisplay() as display:
@@ -137,51 +141,62 @@ def transcribe(
     model: str | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Turn audio files into text. A file that cannot be read is told and the others go on."""
+    """Turn audio files into text. A file that cannot be read is told and the others go on.
+
+    Subtitles of several files are one document, as if they were played one after another.
+    """
+    from captiond_clients.subtitles import SubtitleText
+
     from captiond.app import load_engine
-    from captiond.audio import check_file
+    from captiond.audio import length_ms
     from captiond.progress import StartDisplay
 
     config = _load(config_path, model, settings)
-    good = [path for path in files if _tell_failure(path, check_file)]
-    if not good:
+    lengths_ms = {path: _or_tell(length_ms, path) for path in files}
+    if all(length is None for length in lengths_ms.values()):
         sys.exit(EXIT_USAGE)
     with StartDisplay() as display:
         engine = load_engine(config, display)
+    subtitles = SubtitleText("vtt" if shape == "vtt" else "srt")
+    all_read = True
+
+    def write(path: Path) -> bool:
+        return asyncio.run(_write(path, shape, subtitles, config, engine))
+
     try:
-        written = [
-            _tell_failure(path, lambda path: asyncio.run(_write(path, shape, config, engine)))
-            for path in good
-        ]
+        if shape == "vtt":
+            print(subtitles.head(), end="")
+        for path in files:
+            length = lengths_ms[path]
+            written = length is not None and _or_tell(write, path)
+            all_read = all_read and bool(written)
+            subtitles.offset_ms += length or 0
     finally:
         engine.close()
-    if len(good) < len(files) or not all(written):
+    if not all_read:
         sys.exit(EXIT_USAGE)
 
 
-def _tell_failure(path: Path, work: Callable[[Path], object]) -> bool:
-    """Whether ``work(path)`` could be done; an AudioError is one line on standard error."""
+def _or_tell(work: Callable[[Path], T], path: Path) -> T | None:
+    """What ``work(path)`` gives; None where that raises AudioError, which is told on standard error."""
     try:
-        work(path)
+        return work(path)
     except AudioError as error:
         print(f"captiond: {error}", file=sys.stderr)
-        return False
-    return True
+        return None
 
 
-async def _write(path: Path, shape: str, config: configuration.Config, engine: Engine) -> None:
-    from captiond_clients.events import Final, parse
-    from captiond_clients.subtitles import SubtitleText
+async def _write(
+    path: Path, shape: str, subtitles: SubtitleText, config: configuration.Config, engine: Engine
+) -> bool:
+    """Print what ``path`` says. Raises AudioError, and DeviceError where some of it was lost."""
+    from captiond_clients.events import AudioLost, Final, StreamClosed, parse
 
     from captiond.transcribe import transcribe as events_of
 
-    subtitles = SubtitleText("vtt" if shape == "vtt" else "srt")
-    begun = False
+    lost = ""
     async with aclosing(events_of(path, config, engine)) as events:
         async for message in events:
-            if not begun and shape == "vtt":
-                print(subtitles.head(), end="")
-            begun = True
             text = message.decode()
             event = parse(text)
             if shape == "json":
@@ -192,6 +207,13 @@ async def _write(path: Path, shape: str, config: configuration.Config, engine: E
                     end="",
                     flush=True,
                 )
+            if isinstance(event, AudioLost):
+                lost += f" {event.start_ms / 1000:.1f} to {event.end_ms / 1000:.1f} s ({event.reason})."
+            elif isinstance(event, StreamClosed) and event.error:
+                lost += f" The rest ({event.error})."
+    if lost:
+        raise DeviceError(f"{path}: not all of it could be turned into text:{lost}")
+    return True
 
 
 @main.group()

@@ -7,6 +7,7 @@ would say spoken into the daemon. Knows no output format.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -24,18 +25,20 @@ from captiond.query import View
 from captiond.session import Session
 from captiond.sessions import Wishes
 
+NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 UNBOUNDED = 1_000_000_000  # the reader is in this process: what waits is bounded by the file
 
 
 async def transcribe(path: Path, config: Config, engine: Engine) -> AsyncGenerator[bytes, None]:
-    """The events of ``path`` as JSON. Raises AudioError before the first."""
+    """The events of ``path`` as JSON; its stream has the file's name. Raises AudioError before the first."""
     pcm = await asyncio.to_thread(read_file, path)
     scheduler = Scheduler(engine.device, batch_limit=1)
     context = make_context(config, engine, scheduler)
     box = Mailbox(View(words=True), max_facts=UNBOUNDED, max_bytes=UNBOUNDED)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(scheduler.run(), name="scheduler")
-        session = await context.sessions.open("file", "file", Wishes(partials=False), box)
+        name = NOT_IN_A_NAME.sub("-", path.name)[:64]
+        session = await context.sessions.open(name, "file", Wishes(partials=False), box)
         context.hub.subscribe(session.name, box, context.hub.hello(), Missed(since=session.first_seq))
         tasks.create_task(_speak(session, pcm, box), name="file reading")
         while (message := await box.get()) is not None:

@@ -6,6 +6,7 @@ Takes a model's name, gives Streams and runs their jobs. Knows nothing of socket
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -62,6 +63,15 @@ class DeviceThread:
         self._thread.shutdown(wait=True)
 
 
+def import_max() -> None:
+    """Import what runs a model. Call it in the main thread before ``Engine.load`` runs in another one.
+
+    MAX ties itself to the thread that imports it first and takes leave in the main thread; where these are
+    not the same, it complains of an "Unbalanced Context" when the process ends.
+    """
+    importlib.import_module("captiond_engine.whisper.loading")
+
+
 @dataclass
 class Engine:
     """What the daemon needs of a model. Tests build one from scripted parts."""
@@ -75,7 +85,8 @@ class Engine:
     def load(
         cls, model: str, *, device: str = "auto", download: bool = True, progress: Progress = silent
     ) -> Engine:
-        """Load, compile where needed, check and warm up. Blocks for seconds to minutes; call it in a thread.
+        """Load, compile where needed, check and warm up. Blocks for seconds to minutes; call it in a thread,
+        after ``import_max`` in the main one.
 
         Raises ModelError (also not found, hub unreachable) and DeviceError.
         """

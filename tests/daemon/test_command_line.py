@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from captiond.config import Config, load, to_toml
+from captiond_engine.errors import DeviceError
 from websockets.sync.client import connect
 
 from tests.daemon.house import audio_of, s16
@@ -148,7 +149,7 @@ def scripted_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
         ("text", "turn on the lights\nwhat <is> the time\n"),
         ("srt", "1\n00:00:00,690 --> 00:00:02,420\nturn on the lights\n\n2\n"),
         ("vtt", "WEBVTT\n\n00:00:00.690 --> 00:00:02.420\nturn on the lights\n\n"),
-        ("json", '{"type":"hello","v":1,"stream":"file","seq":0,'),
+        ("json", '{"type":"hello","v":1,"stream":"good.flac","seq":0,'),
     ],
 )
 def test_a_file_is_written_in_each_format_and_a_bad_one_does_not_stop_the_rest(
@@ -169,6 +170,61 @@ def test_a_file_is_written_in_each_format_and_a_bad_one_does_not_stop_the_rest(
         assert "&lt;is&gt;" in told.out
     if shape == "json":
         assert all(line.startswith('{"type":') for line in told.out.splitlines())
+
+
+@pytest.mark.usefixtures("scripted_command_line")
+@pytest.mark.parametrize("shape", ["srt", "vtt"])
+def test_subtitles_of_several_files_are_one_document(
+    tmp_path: Path, shape: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from captiond.cli import main
+
+    paths = [tmp_path / "one.flac", tmp_path / "two.flac"]
+    for path in paths:
+        soundfile.write(path, audio_of(say("turn on the lights"))[: 3 * 16_000], 16_000)
+    main(["transcribe", *map(str, paths), "--format", shape], standalone_mode=False)
+    told = capsys.readouterr().out
+    point = "," if shape == "srt" else "."
+    assert told.count("WEBVTT") == (shape == "vtt")
+    starts = [line.split()[0] for line in told.splitlines() if "-->" in line]
+    assert starts == [f"00:00:00{point}690", f"00:00:03{point}690"]
+    if shape == "srt":
+        assert [line for line in told.splitlines() if line.isdigit()] == ["1", "2"]
+
+
+def test_a_file_that_the_device_failed_on_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from captiond import app
+    from captiond.cli import main
+
+    from tests.daemon.house import scripted_engine
+
+    script = say("turn on the lights")
+    broken = scripted_engine(script, fail_calls=lambda number: True)
+    monkeypatch.setattr(app, "load_engine", lambda config, progress: broken)
+    soundfile.write(tmp_path / "a.flac", audio_of(script), 16_000)
+    with pytest.raises(DeviceError, match=r"a\.flac: not all of it .* \(device\)"):
+        main(["transcribe", str(tmp_path / "a.flac")], standalone_mode=False)
+
+
+LOADS_IN_ANOTHER_THREAD = """
+import threading
+from captiond_engine.engine import Engine, import_max
+import_max()
+thread = threading.Thread(target=lambda: Engine.load("demo-en").close())
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.slow
+def test_a_model_that_was_loaded_in_another_thread_leaves_without_complaint() -> None:
+    """MAX leaves in the main thread, at the end, what it entered where it was imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS_IN_ANOTHER_THREAD], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
 
 
 HANGS_IN_THE_MIDDLE_OF_SPEECH = """
