@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,13 @@ async def test_a_fault_of_ours_in_a_pass_ends_its_stream_and_no_other() -> None:
         assert good.texts() == ["turn on the lights"]
 
 
+class Broken:
+    """A device with a fault of our own making."""
+
+    async def run(self, jobs: Sequence[Job]) -> list[Decoding]:
+        raise KeyError("a fault of ours")
+
+
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     path = tmp_path / "clip.flac"
@@ -205,6 +213,14 @@ async def test_file_sources_play_beside_each_other_and_a_bad_one_is_told(clip: P
         assert [(s["name"], s["source"]) for s in (await home.get("/v1/streams")).json()] == [
             ("again", "file")
         ]
+
+
+async def test_a_source_whose_stream_fails_is_told(clip: Path) -> None:
+    engine = replace(scripted_engine(TURN_ON), device=Broken())
+    source = {"name": "lobby", "path": str(clip)}
+    async with house(engine=engine, config=configured(source=[source])) as home:
+        while "failed" not in str((await home.get("/readyz")).json()["reasons"]):  # noqa: ASYNC110 (outside)
+            await asyncio.sleep(0.05)
 
 
 async def test_a_source_that_plays_is_ready(clip: Path) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from captiond_engine.errors import CaptiondError
 from captiond_engine.types import SAMPLE_RATE_HZ, Float32Array
 
 from captiond.audio import read_file
@@ -22,7 +23,7 @@ PIECE_SAMPLES = SAMPLE_RATE_HZ // 10
 
 
 async def play(source: SourceConfig, context: Context, running: Callable[[], None]) -> None:
-    """Play the file once, or again and again, and wait until its last final is out.
+    """Play the file once, or again and again, and wait until its last final is out. Raises CaptiondError.
 
     ``running`` is called when the stream is open.
     """
@@ -38,6 +39,8 @@ async def play(source: SourceConfig, context: Context, running: Callable[[], Non
                 break
     session.end("end")
     await session.closed.wait()
+    if session.error:
+        raise CaptiondError(f"its stream has failed ({session.error}).", code=session.error)
 
 
 async def _once(source: SourceConfig, session: Session, pcm: Float32Array, owner: object) -> None:
