@@ -199,12 +199,8 @@ class LiveSegment:
         self.outcome = Suppressed(self.number, reason)
 
     def _hops(self, end: int, kind: Literal["partial", "final"]) -> int:
-        traits = self._traits
-        if (traits.window_partial if kind == "partial" else traits.window_final) == "full":
-            return traits.max_window // HOP_SAMPLES
-        steps = -(-(end - self.start) // traits.fitted_step)
-        fitted = max(traits.min_fitted_window, steps * traits.fitted_step)
-        return min(fitted, traits.max_window) // HOP_SAMPLES
+        choice = self._traits.window_partial if kind == "partial" else self._traits.window_final
+        return self._traits.window_length(end - self.start, choice) // HOP_SAMPLES
 
     def _within_prefix_limit(self, words: Sequence[Word], count: int) -> int:
         """As many of the first ``count`` words as the decoder can be made to repeat."""
