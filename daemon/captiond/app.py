@@ -23,6 +23,7 @@ from captiond import __version__
 from captiond.access import Access
 from captiond.config import Config, SourceConfig
 from captiond.context import Context
+from captiond.health import Health
 from captiond.http import Front
 from captiond.hub import Hub
 from captiond.listener import listen, page_address, tls_context
@@ -31,6 +32,7 @@ from captiond.progress import describe
 from captiond.readiness import Readiness
 from captiond.sessions import Sessions
 from captiond.sinks import ROUTES as SINK_ROUTES
+from captiond.sinks import SINKS, Run
 from captiond.sources import KINDS
 from captiond.sources import ROUTES as SOURCE_ROUTES
 from captiond.wire import CLOSE_SHUTDOWN
@@ -69,6 +71,7 @@ class App:
         self._nobody = asyncio.Event()
         self._nobody.set()
         self._tls = tls_context(config.server)
+        self._sinks: list[asyncio.Task[None]] = []
 
     @property
     def context(self) -> Context | None:
@@ -117,6 +120,10 @@ class App:
                 tasks.create_task(scheduler.run(), name="scheduler")
                 for source in self._config.source:
                     tasks.create_task(self._play(source, context), name=f"source {source.name}")
+                for name, (wanted, run) in SINKS.items():
+                    if wanted(self._config):
+                        sink = tasks.create_task(self._sink(name, run, context), name=f"sink {name}")
+                        self._sinks.append(sink)
         finally:
             engine.close()
 
@@ -134,12 +141,21 @@ class App:
 
     async def _play(self, source: SourceConfig, context: Context) -> None:
         """Run one source. What is wrong with it is told, and the others go on."""
-        obstacle = f"source {source.name}"
+        health = Health(self.readiness, f"source {source.name}")
         try:
-            await KINDS[source.kind](source, context, lambda: self.readiness.clear(obstacle))
+            await KINDS[str(source.__struct_config__.tag)](source, context, health)
         except (CaptiondError, ClientError) as error:
             log.error("source %s does not run: %s", source.name, error)
-            self.readiness.block(obstacle, f"Source {source.name} does not run: {error}")
+            health.trouble(f"Source {source.name} does not run: {error}")
+
+    async def _sink(self, name: str, run: Run, context: Context) -> None:
+        """Run one sink until it is finished. What is wrong with it is told, and captions go on."""
+        health = Health(self.readiness, f"sink {name}")
+        try:
+            await run(context, health)
+        except CaptiondError as error:
+            log.error("%s does not run: %s", name, error)
+            health.trouble(f"{name} does not run: {error}")
 
     async def _converse(self, connection: ServerConnection) -> None:
         path = (connection.request.path if connection.request else "").partition("?")[0]
@@ -164,6 +180,9 @@ class App:
             log.warning("some streams had no final in time")
         for box in context.hub.boxes():
             box.finish(CLOSE_SHUTDOWN, "the daemon is stopping")
+        context.hub.finish_sinks(CLOSE_SHUTDOWN, "the daemon is stopping")
+        if self._sinks:
+            await asyncio.wait(self._sinks, timeout=GOODBYE_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 await self._nobody.wait()

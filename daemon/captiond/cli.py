@@ -1,4 +1,4 @@
-"""The command line: what to do and with which configuration.
+"""The command line: what to do and with which config_file.
 
 Takes arguments, gives an exit code (0 done, 2 usage, 69 unreachable, 78 configuration or model). Text for
 people goes to standard error; standard output holds results only. Heavy imports wait for their command.
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from captiond_engine.errors import EXIT_USAGE, AudioError, DeviceError
 
-from captiond import __version__
-from captiond import config as configuration
+from captiond import __version__, config_file
+from captiond.config import Config
 
 if TYPE_CHECKING:
     from captiond_clients.subtitles import SubtitleText
@@ -64,10 +64,10 @@ set_option = click.option(
 )
 
 
-def _load(config_path: Path | None, model: str | None, settings: tuple[str, ...]) -> configuration.Config:
+def _load(config_path: Path | None, model: str | None, settings: tuple[str, ...]) -> Config:
     # Quoted, so that a model named "1" stays a name.
-    chosen = (f"model.name={configuration.toml_value(model)}",) if model else ()
-    return configuration.load(config_path, (*settings, *chosen))
+    chosen = (f"model.name={config_file.toml_value(model)}",) if model else ()
+    return config_file.load(config_path, (*settings, *chosen))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -186,9 +186,7 @@ def _or_tell(work: Callable[[Path], T], path: Path) -> T | None:
         return None
 
 
-async def _write(
-    path: Path, shape: str, subtitles: SubtitleText, config: configuration.Config, engine: Engine
-) -> bool:
+async def _write(path: Path, shape: str, subtitles: SubtitleText, config: Config, engine: Engine) -> bool:
     """Print what ``path`` says. Raises AudioError, and DeviceError where some of it was lost."""
     from captiond_clients.events import AudioLost, Final, StreamClosed, parse
 
@@ -254,7 +252,7 @@ def models_path(name: str) -> None:
 
 @main.group("config")
 def config_group() -> None:
-    """Check or show the configuration."""
+    """Check or show the config_file."""
 
 
 @config_group.command("check")
@@ -262,7 +260,7 @@ def config_group() -> None:
 @set_option
 def config_check(config_path: Path | None, settings: tuple[str, ...]) -> None:
     """Say whether the configuration can be used."""
-    configuration.check_files(configuration.load(config_path, settings))
+    config_file.check_files(config_file.load(config_path, settings))
     print("the configuration is good", file=sys.stderr)
 
 
@@ -271,4 +269,4 @@ def config_check(config_path: Path | None, settings: tuple[str, ...]) -> None:
 @set_option
 def config_show(config_path: Path | None, settings: tuple[str, ...]) -> None:
     """Print the configuration with all its defaults, as TOML."""
-    print(configuration.to_toml(configuration.load(config_path, settings)), end="")
+    print(config_file.to_toml(config_file.load(config_path, settings)), end="")

@@ -1,21 +1,15 @@
-"""Configuration: a TOML file and ``--set`` in, one frozen ``Config`` out.
+"""Configuration: what can be set, with its default and its range. One frozen ``Config``, a struct a table.
 
-Every key has a default, a range and a meaning that ``config.toml`` in the repository documents. An
-unknown key, a wrong type or a wrong value is a ``ConfigError`` that names the key. Knows no socket and
-no engine; milliseconds stay milliseconds here.
+``config.toml`` in the repository says what each key means. Wrong together is a ``ConfigError`` that names
+the keys. Knows no file, no socket and no engine; milliseconds stay milliseconds here.
 """
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
-import tomllib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from captiond_engine.errors import ConfigError
 from msgspec import Meta, Struct
 
@@ -24,6 +18,9 @@ Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
 OptionalMilliseconds = Annotated[int, Meta(ge=0, le=86_400_000)]
 Bytes = Annotated[int, Meta(ge=1_024, le=268_435_456)]
 WindowChoice = Literal["auto", "full", "fitted"]
+# Paths: variables and ~ are filled in, relative ones are taken from the configuration's folder.
+FilePath = Annotated[str, Meta(extra={"path": "file"})]  # must be there
+FolderPath = Annotated[str, Meta(extra={"path": "folder"})]  # is made where it is not there
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -31,12 +28,12 @@ STREAM_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8765
-    tokens_file: str = ""
+    tokens_file: FilePath = ""
     insecure: bool = False
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
-    cert: str = ""
-    key: str = ""
+    cert: FilePath = ""
+    key: FilePath = ""
 
 
 class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,18 +82,61 @@ class PrivacyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
 
 
-class SourceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One ``[[source]]``: audio that the daemon fetches by itself."""
+class MqttConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Captions to a broker; off while ``host`` is empty."""
+
+    host: str = ""
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    tls: bool = False
+    ca: FilePath = ""
+    cert: FilePath = ""
+    key: FilePath = ""
+    username: str = ""
+    password_file: FilePath = ""
+    base: str = "captiond"
+    node: str = ""
+    outbox_finals: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    discovery: bool = True
+    discovery_prefix: str = "homeassistant"
+
+
+class FilesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Finals written to files, one of each format a stream; off while ``folder`` is empty."""
+
+    folder: FolderPath = ""
+    formats: tuple[Literal["jsonl", "srt", "vtt", "txt"], ...] = ("jsonl",)
+
+
+class SourceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """One ``[[source]]``: audio that the daemon fetches by itself. What every kind has."""
 
     name: str
-    kind: Literal["file"] = "file"
-    path: Annotated[str, Meta(min_length=1)]
-    pace: Literal["realtime", "fast"] = "realtime"
-    repeat: bool = False
     language: str = ""
     prompt: str = ""
+
+
+class FileSource(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="file"):
+    path: Annotated[FilePath, Meta(min_length=1)]
+    pace: Literal["realtime", "fast"] = "realtime"
+    repeat: bool = False
+
+
+class MicrophoneSource(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="microphone"):
+    device: str | int = ""
+    channel: Annotated[int, Meta(ge=0, le=64)] = 0
+
+
+class NetworkSource(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="network"):
+    url: Annotated[str, Meta(min_length=1)]
+
+
+AnySource = FileSource | MicrophoneSource | NetworkSource
+SOURCE_KINDS: dict[str, type[SourceConfig]] = {
+    str(shape.__struct_config__.tag): shape for shape in (FileSource, MicrophoneSource, NetworkSource)
+}
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,35 +147,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     history: HistoryConfig = HistoryConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     log: LogConfig = LogConfig()
-    source: tuple[SourceConfig, ...] = ()
-
-
-def load(path: Path | None = None, settings: Sequence[str] = ()) -> Config:
-    """The configuration of ``path`` (None: the defaults) with ``a.b=c`` settings laid over it.
-
-    Relative paths in the file are taken from the file's folder. Raises ConfigError.
-    """
-    data = _read(path) if path else {}
-    for setting in settings:
-        _apply(data, setting)
-    where = str(path) if path else "the configuration"
-    _refuse_unknown(data, Config, "", where)
-    try:
-        config = msgspec.convert(data, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(str(error))}.") from None
-    _check(config, where)
-    return _resolve(config, path.parent) if path else config
-
-
-def check_files(config: Config) -> None:
-    """Look at the files that ``config`` names, as ``config check`` does. Raises ConfigError."""
-    server = config.server
-    named = {"server.tokens_file": server.tokens_file, "server.cert": server.cert, "server.key": server.key}
-    named |= {f"source {source.name}: path": source.path for source in config.source}
-    for key, path in named.items():
-        if path and not Path(path).is_file():
-            raise ConfigError(f"{key}: there is no file {path}.")
+    mqtt: MqttConfig = MqttConfig()
+    files: FilesConfig = FilesConfig()
+    source: tuple[AnySource, ...] = ()
 
 
 def is_loopback(host: str) -> bool:
@@ -148,103 +162,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def to_toml(config: Config) -> str:
-    """``config`` as TOML that ``load`` reads back to an equal value."""
-    lines: list[str] = []
-    tables: dict[str, object] = msgspec.to_builtins(config)
-    for name, table in tables.items():
-        for entry in [table] if isinstance(table, dict) else _entries(table):
-            lines.append(f"[{name}]" if isinstance(table, dict) else f"[[{name}]]")
-            lines += [f"{key} = {toml_value(value)}" for key, value in entry.items()]
-            lines.append("")
-    return "\n".join(lines)
-
-
-def _entries(table: object) -> list[dict[str, object]]:
-    """The entries of an array of tables."""
-    return [entry for entry in table if isinstance(entry, dict)] if isinstance(table, list | tuple) else []
-
-
-def toml_value(value: object) -> str:
-    """A string, number, boolean or list of strings as TOML."""
-    # A JSON string, number, boolean or list of strings reads the same in TOML.
-    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror or error}).",
-            advice="Give another file with --config, or none for the defaults.",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid TOML ({error}).") from None
-
-
-def _apply(data: dict[str, object], setting: str) -> None:
-    """Lay one ``a.b=c`` over ``data``. A value that is no TOML value is a bare string."""
-    key, equals, text = setting.partition("=")
-    parts = [part.strip() for part in key.split(".")]
-    if not equals or not all(parts):
-        raise ConfigError(
-            f'--set "{setting}": expected table.key=value.', advice="For example server.port=9000."
-        )
-    try:
-        value: object = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    table: object = data
-    for part in parts[:-1]:
-        table = table.setdefault(part, {}) if isinstance(table, dict) else None
-    if not isinstance(table, dict):
-        raise ConfigError(f'--set "{setting}": {".".join(parts[:-1])} is not a table.')
-    table[parts[-1]] = value
-
-
-def _refuse_unknown(data: object, shape: type[Struct], path: str, where: str) -> None:
-    if not isinstance(data, dict):
-        return  # the wrong type is reported by the conversion
-    known = {field.name: field.type for field in msgspec.structs.fields(shape)}
-    for key, value in data.items():
-        full = f"{path}{key}"
-        if key not in known:
-            near = _nearest(key, full, known, path)
-            raise ConfigError(
-                f"{where}: there is no key {full}.",
-                advice=f"Did you mean {near}?" if near else f"Known here: {', '.join(known)}.",
-            )
-        if isinstance(known[key], type) and issubclass(known[key], Struct):
-            _refuse_unknown(value, known[key], f"{full}.", where)
-        elif key == "source" and isinstance(value, list):
-            for number, entry in enumerate(value):
-                _refuse_unknown(entry, SourceConfig, f"source[{number}].", where)
-
-
-def _nearest(key: str, full: str, known: dict[str, type], path: str) -> str:
-    """The known key most like ``key``: of the same table, else of any table, else ''."""
-    everywhere = {
-        f"{table.name}.{field.name}": field.name
-        for table in msgspec.structs.fields(Config)
-        if isinstance(table.type, type) and issubclass(table.type, Struct)
-        for field in msgspec.structs.fields(table.type)
-    }
-    same = [name for name, last in everywhere.items() if last == key]
-    close = same or [path + name for name in difflib.get_close_matches(key, known, n=1, cutoff=0.6)]
-    return (close or difflib.get_close_matches(full, everywhere, n=1, cutoff=0.75) or [""])[0]
-
-
-def _explain(message: str) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$.server.port`" with the key in front."""
-    text, _, place = message.partition(" - at ")
-    key = place.strip("`").removeprefix("$.").removeprefix("$")
-    plain = text.replace("`", "").replace("Object missing", "is missing")
-    return f"{key or 'top level'}: {plain[:1].lower()}{plain[1:]}"
-
-
-def _check(config: Config, where: str) -> None:
-    """What no single key can say by itself."""
+def check(config: Config, where: str) -> None:
+    """What no single key can say by itself. Raises ConfigError, which begins with ``where``."""
     server = config.server
     if not is_loopback(server.host) and not server.tokens_file and not server.insecure:
         raise ConfigError(
@@ -275,17 +194,3 @@ def _check(config: Config, where: str) -> None:
         raise ConfigError(
             f"{where}: {len(names)} sources, but limits.max_streams is {config.limits.max_streams}."
         )
-
-
-def _resolve(config: Config, folder: Path) -> Config:
-    def full(path: str) -> str:
-        return str(folder / path) if path else ""
-
-    server = msgspec.structs.replace(
-        config.server,
-        tokens_file=full(config.server.tokens_file),
-        cert=full(config.server.cert),
-        key=full(config.server.key),
-    )
-    source = tuple(msgspec.structs.replace(entry, path=full(entry.path)) for entry in config.source)
-    return msgspec.structs.replace(config, server=server, source=source)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -22,6 +22,14 @@ FACTS_PER_FINAL = 8  # started, ended, final and some more: what history keeps a
 
 E = TypeVar("E", bound=wire.Event)
 EVERY_STREAM = "*"
+
+
+class Box(Protocol):
+    """Where events are put: called in the loop's thread, must neither wait nor raise."""
+
+    def put(self, message: Published) -> None: ...
+
+    def finish(self, code: int, reason: str = "") -> None: ...
 
 
 class Feed:
@@ -104,6 +112,7 @@ class Hub:
     epoch: str = field(default_factory=lambda: secrets.token_hex(4))
     _feeds: dict[str, Feed] = field(default_factory=dict, init=False)
     _everyone: set[Mailbox] = field(default_factory=set, init=False)
+    _sinks: set[Box] = field(default_factory=set, init=False)
     _order: int = field(default=0, init=False)
 
     def feed(self, name: str) -> Feed:
@@ -130,7 +139,7 @@ class Hub:
         message = Published(feed.number(event))
         self._order += 1
         feed.remember(self._order, message)
-        for box in (*feed.boxes, *self._everyone):
+        for box in (*feed.boxes, *self._everyone, *self._sinks):
             box.put(message)
 
     def tell(self, feed: Feed, box: Mailbox, event: wire.Event) -> None:
@@ -168,6 +177,18 @@ class Hub:
         if feed:
             feed.boxes.discard(box)
             self._forget()
+
+    def attach(self, box: Box) -> None:
+        """From now on ``box``, a sink's, gets every event of every stream; it counts as no listener."""
+        self._sinks.add(box)
+
+    def detach(self, box: Box) -> None:
+        self._sinks.discard(box)
+
+    def finish_sinks(self, code: int, reason: str) -> None:
+        """Tell every sink that nothing more will come."""
+        for box in self._sinks:
+            box.finish(code, reason)
 
     def hello(self) -> wire.Hello:
         return wire.Hello(server=self.server, model=self.model, epoch=self.epoch, seq=0)

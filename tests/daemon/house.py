@@ -39,7 +39,7 @@ def configured(*, source: Sequence[Mapping[str, Any]] = (), **tables: Mapping[st
     """The defaults with any free port and what ``tables`` change."""
     data: dict[str, Any] = {name: dict(table) for name, table in tables.items()}
     data.setdefault("server", {}).setdefault("port", 0)
-    data["source"] = list(source)
+    data["source"] = [{"kind": "file", **entry} for entry in source]
     return msgspec.convert(data, Config)
 
 

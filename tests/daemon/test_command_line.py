@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from captiond.config import Config, load, to_toml
+from captiond.config import Config
+from captiond.config_file import load, to_toml
 from captiond_engine.errors import DeviceError
 from websockets.sync.client import connect
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from captiond.config import Config, SourceConfig, check_files, load, to_toml
+from captiond.config import SOURCE_KINDS, Config, FileSource
+from captiond.config_file import check_files, load, to_toml
 from captiond_engine.errors import EXIT_CONFIG, ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +27,11 @@ def test_the_file_in_the_repository_names_every_key() -> None:
     text = (ROOT / "config.toml").read_text()
     shown = re.findall(r"^(\w+) =", to_toml(load()), re.MULTILINE)
     assert set(shown) <= set(re.findall(r"^(\w+) =", text, re.MULTILINE))
-    sources = re.findall(r"^# (\w+) =", text, re.MULTILINE)
-    assert sorted(sources) == sorted(SourceConfig.__struct_fields__)
+    for entry in text.split("# [[source]]")[1:]:
+        told = set(re.findall(r"^# (\w+) =", entry, re.MULTILINE))
+        kind = re.findall(r'^# kind = "(\w+)"', entry, re.MULTILINE)[0]
+        assert told == {"kind", *SOURCE_KINDS[kind].__struct_fields__}
+    assert all(f'kind = "{kind}"' in text for kind in SOURCE_KINDS)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +120,15 @@ def test_what_is_shown_reads_back_the_same(tmp_path: Path) -> None:
     assert load(tmp_path / "again.toml") == config
 
 
-def test_paths_are_taken_from_the_files_folder(tmp_path: Path) -> None:
-    config = load(written(tmp_path, "[server]\ntokens_file = 't'\n[[source]]\nname = 'a'\npath = '/b.wav'"))
+def test_paths_are_taken_from_the_files_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "[server]\ntokens_file = 't'\nkey = '$SECRETS/k'\ncert = 'c'\n[[source]]\nname = 'a'\npath = '/b.wav'"
+    )
+    monkeypatch.setenv("SECRETS", "/run/secrets")
+    config = load(written(tmp_path, text))
     assert config.server.tokens_file == str(tmp_path / "t")
-    assert config.source[0].path == "/b.wav"
+    assert config.server.key == "/run/secrets/k"
+    assert config.source == (FileSource(name="a", path="/b.wav"),)
     with pytest.raises(ConfigError, match=r"server\.tokens_file"):
         check_files(config)
 

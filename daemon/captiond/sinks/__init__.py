@@ -1,8 +1,17 @@
-"""Where events go: one module a sink. A websocket route is one line here."""
+"""Where events go: one module a sink. A websocket route, or a sink with a config table, is one line here."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+from captiond.config import Config
+from captiond.context import Context
+from captiond.health import Health
 from captiond.routes import Route
 from captiond.sinks.captions import watch
 
 ROUTES: dict[str, Route] = {"/v1/captions": watch}
+Run = Callable[[Context, Health], Awaitable[None]]
+Wanted = Callable[[Config], bool]
+# By the name of their table: whether the configuration wants them, and what runs them.
+SINKS: dict[str, tuple[Wanted, Run]] = {}

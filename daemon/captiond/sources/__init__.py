@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from captiond.config import SourceConfig
 from captiond.context import Context
+from captiond.health import Health
 from captiond.routes import Route
 from captiond.sources.file import play
 from captiond.sources.websocket import speak
 
 ROUTES: dict[str, Route] = {"/v1/speak": speak}
-Play = Callable[[SourceConfig, Context, Callable[[], None]], Awaitable[None]]
-KINDS: dict[str, Play] = {"file": play}
+Play = Callable[[Any, Context, Health], Awaitable[None]]  # its first argument is the kind's own struct
+KINDS: dict[str, Play] = {
+    "file": play,
+}

@@ -7,31 +7,28 @@ what it cannot play; the other streams do not notice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 from captiond_engine.errors import CaptiondError
 from captiond_engine.types import SAMPLE_RATE_HZ, Float32Array
 
 from captiond.audio import read_file
-from captiond.config import SourceConfig
+from captiond.config import FileSource
 from captiond.context import Context
+from captiond.health import Health
 from captiond.session import Session
 from captiond.sessions import Wishes
 
 PIECE_SAMPLES = SAMPLE_RATE_HZ // 10
 
 
-async def play(source: SourceConfig, context: Context, running: Callable[[], None]) -> None:
-    """Play the file once, or again and again, and wait until its last final is out. Raises CaptiondError.
-
-    ``running`` is called when the stream is open.
-    """
+async def play(source: FileSource, context: Context, health: Health) -> None:
+    """Play the file once, or again and again, and wait until its last final is out. Raises CaptiondError."""
     pcm = await asyncio.to_thread(read_file, Path(source.path))
     owner = object()
     wishes = Wishes(source.language or None, source.prompt)
     session = await context.sessions.open(source.name, "file", wishes, owner)
-    running()
+    health.ok()
     with session.boundary():
         while True:
             await _once(source, session, pcm, owner)
@@ -43,7 +40,7 @@ async def play(source: SourceConfig, context: Context, running: Callable[[], Non
         raise CaptiondError(f"its stream has failed ({session.error}).", code=session.error)
 
 
-async def _once(source: SourceConfig, session: Session, pcm: Float32Array, owner: object) -> None:
+async def _once(source: FileSource, session: Session, pcm: Float32Array, owner: object) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     for start in range(0, len(pcm), PIECE_SAMPLES):
