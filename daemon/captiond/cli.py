@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Programs that talk to a daemon live in a package that the daemon does not need.
-CLIENT_COMMANDS = {
+# A module of each, whose ``command`` is imported when it is asked for. Programs that talk to a daemon live in
+# a package that the daemon does not need.
+COMMANDS = {
     "speak": "captiond_clients.speak",
     "listen": "captiond_clients.listen",
     "demo": "captiond_clients.demo",
@@ -38,17 +39,17 @@ CLIENT_COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group whose client commands are imported when they are asked for."""
+    """A group most of whose commands are imported when they are asked for."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return sorted((*super().list_commands(context), *CLIENT_COMMANDS))
+        return sorted((*super().list_commands(context), *COMMANDS))
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in CLIENT_COMMANDS:
+        if name not in COMMANDS:
             return super().get_command(context, name)
-        command = importlib.import_module(CLIENT_COMMANDS[name]).command
+        command = importlib.import_module(COMMANDS[name]).command
         if not isinstance(command, click.Command):
-            raise TypeError(f"{CLIENT_COMMANDS[name]}.command is no command")
+            raise TypeError(f"{COMMANDS[name]}.command is no command")
         return command
 
 
