@@ -95,12 +95,18 @@ class Session:
 
     # --- what its owner says ----------------------------------------------------------------------
 
-    async def hear(self, pcm: Float32Array, owner: object) -> None:
-        """Push ``pcm`` as there is room; what is left when another owner takes over is dropped."""
+    async def hear(self, pcm: Float32Array, owner: object, *, live: bool = False) -> None:
+        """Push ``pcm`` as there is room; what is left when another owner takes over is dropped.
+
+        A ``live`` source is never made to wait: too far behind, the stream jumps to what is said now.
+        """
         loop = asyncio.get_running_loop()
         arrived = loop.time()
         for start in range(0, len(pcm), FRAME_SAMPLES):
-            await self.room()
+            if live:
+                self._keep_up()
+            else:
+                await self.room()
             if self.owner is not owner or self.closing:
                 return
             piece = pcm[start : start + FRAME_SAMPLES]
@@ -116,6 +122,16 @@ class Session:
         ):
             self._progress.clear()
             await self._progress.wait()
+
+    def skip(self, samples: int, reason: str = "gap") -> None:
+        """``samples`` of time in which nothing could be heard: told as lost, and time goes on after them."""
+        if not self.closing:
+            self._stream.skip(samples, reason)
+            self._advance()
+
+    def _keep_up(self) -> None:
+        if self._stream.backlog > self._read_ahead:
+            self._stream.jump_to_live()
 
     def flush(self) -> None:
         """Finish what has been heard; ``flushed`` follows its finals."""

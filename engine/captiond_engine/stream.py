@@ -95,13 +95,20 @@ class Stream:
         if frame.start < self.heard_until:
             raise ValueError(f"audio from {frame.start} on was heard already, up to {self.heard_until}")
         if frame.start > self.heard_until:
-            self._skip_to(frame.start)
+            self._skip_to(frame.start, "gap")
         ring = self._listener.ring
         for piece in self._listener.pieces(frame.pcm):
             self._events += self._answers.overwrite(ring.end + len(piece) - ring.capacity)
             self._follow(self._listener.hear(piece))
             if self._open is not None:
                 self._open.speech_end = self._listener.speech_end
+
+    def skip(self, samples: int, reason: str = "gap") -> None:
+        """``samples`` of time that nobody heard: the open segment ends, and they are reported lost."""
+        if self._closed:
+            raise ValueError(f"stream {self.name} is closed")
+        if samples > 0:
+            self._skip_to(self.heard_until + samples, reason)
 
     def flush(self) -> None:
         """End the open segment here; ``Flushed`` follows once everything up to here is answered."""
@@ -300,9 +307,9 @@ class Stream:
             undecoded.append((self._open, self._listener.quiet_end or self._listener.seen))
         return [(segment, end) for segment, end in undecoded if end > segment.covered]
 
-    def _skip_to(self, start: int) -> None:
+    def _skip_to(self, start: int, reason: str) -> None:
         heard = self.heard_until
         self._follow(self._listener.interrupt(EndReason.GAP))
         self._answers.hear_out(self._listener.ring)
-        self._events.append(AudioLost(heard, start, "gap"))
+        self._events.append(AudioLost(heard, start, reason))
         self._listener.restart(start)

@@ -354,6 +354,21 @@ def test_a_gap_ends_the_segment_and_its_audio_is_still_decoded() -> None:
     assert driver.finals[0].committed == "one two"
 
 
+def test_time_that_nobody_heard_is_told_as_lost_with_its_reason() -> None:
+    driver = Driver(HELLO)
+    driver.listen(HELLO[1].end, work=False)
+    driver.stream.skip(0, "network")
+    driver.stream.skip(7 * S, "network")
+    driver.work()
+    assert names(driver.events) == ["started", "ended", "lost", "final"]
+    lost = AudioLost(HELLO[1].end, HELLO[1].end + 7 * S, "network")
+    assert driver.of(AudioLost) == [lost]
+    assert driver.stream.heard_until == lost.end
+    driver.stream.close()
+    with pytest.raises(ValueError, match="closed"):
+        driver.stream.skip(1)
+
+
 # --- a slow or failing device ------------------------------------------------------------------------------
 
 
