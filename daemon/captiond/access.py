@@ -57,17 +57,21 @@ class Access:
         """Whether one of the ways to show a token shows a right one. Without tokens all may come."""
         if not self._tokens:
             return True
-        shown = [name[len(TOKEN_PREFIX) :] for name in subprotocols if name.startswith(TOKEN_PREFIX)]
-        scheme, _, credentials = (authorization or "").partition(" ")
-        if scheme.lower() == "bearer":
-            shown.append(credentials.strip())
+        shown = shown_tokens(authorization, subprotocols)
         # Every pair is compared, so that the time tells nothing.
         verdicts = [
-            hmac.compare_digest(token.encode(), known.encode())
-            for token in shown[:2]
-            for known in self._tokens
+            hmac.compare_digest(token.encode(), known.encode()) for token in shown for known in self._tokens
         ]
         return any(verdicts)
+
+
+def shown_tokens(authorization: str | None, subprotocols: Iterable[str]) -> list[str]:
+    """The tokens that a request shows, right or wrong: at most two. The address is no place for one."""
+    shown = [name[len(TOKEN_PREFIX) :] for name in subprotocols if name.startswith(TOKEN_PREFIX)]
+    scheme, _, credentials = (authorization or "").partition(" ")
+    if scheme.lower() == "bearer":
+        shown.append(credentials.strip())
+    return shown[:2]
 
 
 def host_name(host: str) -> str:

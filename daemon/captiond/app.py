@@ -21,6 +21,7 @@ from websockets.asyncio.server import ServerConnection
 
 from captiond import __version__
 from captiond.access import Access
+from captiond.admission import Admission
 from captiond.config import Config, SourceConfig
 from captiond.context import Context
 from captiond.health import Health
@@ -28,6 +29,8 @@ from captiond.http import Front
 from captiond.hub import Hub
 from captiond.listener import listen, page_address, tls_context
 from captiond.messages import ClientError
+from captiond.meter import DaemonState, EventMeter, MeteredDevice, metered
+from captiond.metrics import Metrics
 from captiond.progress import describe
 from captiond.readiness import Readiness
 from captiond.sessions import Sessions
@@ -61,12 +64,16 @@ class App:
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.readiness = Readiness()
+        self.metrics = Metrics()
+        self._state = DaemonState(self.readiness)
+        self.metrics.registry.register(self._state)
         self._config = config
         self._load = load
         self._on_bound = on_bound
         self._progress = progress
         self._on_ready = on_ready
-        self._front = Front(Access(config.server), self.readiness, ROUTES, __version__)
+        access, admission = Access(config.server), Admission(config.limits)
+        self._front = Front(access, admission, self.readiness, ROUTES, __version__, self.metrics)
         self._talking = 0
         self._nobody = asyncio.Event()
         self._nobody.set()
@@ -81,9 +88,9 @@ class App:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop``, then end every stream with its finals. Raises CaptiondError."""
         self.readiness.block("model", f"The model {self._config.model.name} is being loaded.")
-        server = await listen(self._config, self._front, self._converse, self._tls)
+        server = await listen(self._config, self._front, metered(self._converse, self.metrics), self._tls)
         try:
-            self._on_bound(page_address(self._config.server, server))
+            self._on_bound(page_address(self._config.server, server.port))
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(self._serve(), name="serving")
                 await stop.wait()
@@ -104,12 +111,15 @@ class App:
         engine = await in_thread(self._loaded, name=LOADING)
         try:
             scheduler = Scheduler(
-                engine.device,
+                MeteredDevice(engine.device, self.metrics),
                 batch_limit=self._config.model.batch,
                 on_error=lambda error: self._tell_failure(error, scheduler.failures),
                 on_recovery=lambda: self.readiness.clear("device"),
             )
-            context = make_context(self._config, engine, scheduler)
+            context = make_context(self._config, engine, scheduler, self.metrics)
+            self._state.watch(context.hub, context.sessions)
+            context.hub.attach(EventMeter(self.metrics, self._state))
+            self.metrics.model(engine.info)
             for source in self._config.source:
                 self.readiness.block(f"source {source.name}", f"Source {source.name} is starting.")
             self._front.context = context
@@ -198,7 +208,9 @@ def load_engine(config: Config, progress: Progress) -> Engine:
     )
 
 
-def make_context(config: Config, engine: Engine, scheduler: Scheduler) -> Context:
+def make_context(
+    config: Config, engine: Engine, scheduler: Scheduler, metrics: Metrics | None = None
+) -> Context:
     """Hub and sessions over ``engine``, as the edges see them."""
     hub = Hub(
         server=f"captiond/{__version__}",
@@ -208,7 +220,7 @@ def make_context(config: Config, engine: Engine, scheduler: Scheduler) -> Contex
         max_facts=config.limits.queue_facts,
         max_bytes=config.limits.queue_bytes,
     )
-    return Context(config, hub, Sessions(config, engine, scheduler, hub))
+    return Context(config, hub, Sessions(config, engine, scheduler, hub), metrics or Metrics())
 
 
 async def in_thread(work: Callable[[], T], name: str) -> T:

@@ -62,6 +62,9 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_streams: Count = 16
     max_subscribers: Count = 256
     message_bytes: Bytes = 1_048_576
+    connections: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    connections_per_address: Count = 128
+    accepts_per_s: Count = 50
     queue_facts: Annotated[int, Meta(ge=8, le=10_000)] = 64
     queue_bytes: Bytes = 1_048_576
     stall_ms: Milliseconds = 5_000

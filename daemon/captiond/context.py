@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from captiond.config import Config
 from captiond.hub import Hub
+from captiond.metrics import Metrics
 from captiond.sessions import Sessions
 
 
@@ -14,3 +15,4 @@ class Context:
     config: Config
     hub: Hub
     sessions: Sessions
+    metrics: Metrics = field(default_factory=Metrics)

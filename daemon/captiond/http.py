@@ -6,10 +6,12 @@ who may use them, not what they do.
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import importlib.util
+import logging
 import mimetypes
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -23,11 +25,18 @@ from websockets.exceptions import InvalidHeader
 from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 
-from captiond.access import Access
+from captiond.access import Access, shown_tokens
+from captiond.admission import Admission
 from captiond.context import Context
+from captiond.door import Entrance
+from captiond.metrics import Metrics
 from captiond.readiness import Readiness
 
+log = logging.getLogger(__name__)
+
 RETRY_AFTER_S = 2
+PROBES = ("/healthz", "/readyz")  # answered also to those who are one too many: to refuse costs as much
+LATE = {"connections": "connections, limits.connections_per_address", "rate": "accepts_per_s"}
 PAGES = {"/": "captions.html", "/overlay": "overlay.html"}
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -38,12 +47,32 @@ PAGE_POLICY = (
 )
 
 
+class RefusedError(Exception):
+    """A request that is not served. ``reason`` is one of ``metrics.REFUSALS``."""
+
+    def __init__(self, reason: str, response: Response) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.response = response
+
+
 class Front:
     """Answers every request of the port. ``context`` appears when the model is there."""
 
-    def __init__(self, access: Access, readiness: Readiness, routes: Collection[str], version: str) -> None:
+    def __init__(
+        self,
+        access: Access,
+        admission: Admission,
+        readiness: Readiness,
+        routes: Collection[str],
+        version: str,
+        metrics: Metrics,
+    ) -> None:
         self.context: Context | None = None
         self._access = access
+        self.metrics = metrics
+        self.admission = admission
+        self.entrance: Entrance | None = None  # through which connections come, once the port is open
         self._readiness = readiness
         self._routes = routes
         self._version = version
@@ -54,15 +83,29 @@ class Front:
             "/v1/streams": self._streams,
         }
 
-    def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """As ``websockets.asyncio.server.serve`` asks it; None lets the upgrade go on."""
-        response = self._answer(request)
+        seat = self.entrance.seat_of(connection) if self.entrance else None
+        if seat is not None:
+            self.admission.ask(seat)
+        try:
+            response = self._answer(request, seat.late if seat else "")
+        except RefusedError as refused:
+            self.metrics.refused.labels(refused.reason).inc()
+            response = refused.response
+            if refused.reason == "token_wrong" and seat is not None:
+                now = asyncio.get_running_loop().time()
+                await asyncio.sleep(self.admission.wrong_token(seat.address, now))
         if response is not None and request.method == "HEAD":
             response.body = b""
         return response
 
-    def _answer(self, request: Request) -> Response | None:
+    def _answer(self, request: Request, late: str) -> Response | None:
+        """What a request is answered. ``late``: why its connection is one too many. Raises RefusedError."""
         path = request.path.partition("?")[0]
+        if late and path not in PROBES:
+            log.warning("somebody is asked to come later, by limits.%s", LATE[late])
+            raise RefusedError(late, later(f"There are too many connections (limits.{LATE[late]})."))
         try:
             host, origin = request.headers.get("Host"), request.headers.get("Origin")
             authorization = request.headers.get("Authorization")
@@ -72,43 +115,53 @@ class Front:
                 for n in parse_subprotocol(value)
             ]
         except (MultipleValuesError, InvalidHeader):
-            return answer(HTTPStatus.BAD_REQUEST, "A header is given twice or cannot be read.\n")
+            text = "A header is given twice or cannot be read.\n"
+            raise RefusedError("bad_request", answer(HTTPStatus.BAD_REQUEST, text)) from None
         if request.method not in ("GET", "HEAD"):
-            refused = answer(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered here.\n")
-            refused.headers["Allow"] = "GET, HEAD"
-            return refused
-        if not self._access.host_allowed(host):
-            return answer(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                "This host name is not served here; server.hosts lists those that are.\n",
-            )
-        if not self._access.origin_allowed(origin, host):
-            return answer(
-                HTTPStatus.FORBIDDEN,
-                "Pages of this origin are not let in; server.origins lists those that are.\n",
-            )
-        if path.startswith("/v1/") and not self._access.token_accepted(authorization, offered):
-            refused = answer(HTTPStatus.UNAUTHORIZED, "A token of server.tokens_file is needed.\n")
-            refused.headers["WWW-Authenticate"] = 'Bearer realm="captiond"'
-            return refused
+            refusal = answer(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered here.\n")
+            refusal.headers["Allow"] = "GET, HEAD"
+            raise RefusedError("method", refusal)
+        self._check_names(host, origin)
+        if path.startswith("/v1/"):
+            self._check_token(authorization, offered)
         if path in self._routes:
-            return self._admit(path, resuming="resume=" in request.path)
+            self._admit(path, resuming="resume=" in request.path)
+            return None
+        if path == "/metrics":
+            kind, body = self.metrics.exposition(", ".join(request.headers.get_all("Accept")))
+            return respond(HTTPStatus.OK, body, kind)
         if path in self._plain:
             return self._plain[path]()
         return self._page(path)
 
-    def _admit(self, path: str, *, resuming: bool) -> Response | None:
+    def _check_names(self, host: str | None, origin: str | None) -> None:
+        if not self._access.host_allowed(host):
+            text = "This host name is not served here; server.hosts lists those that are.\n"
+            raise RefusedError("host", answer(HTTPStatus.MISDIRECTED_REQUEST, text))
+        if not self._access.origin_allowed(origin, host):
+            text = "Pages of this origin are not let in; server.origins lists those that are.\n"
+            raise RefusedError("origin", answer(HTTPStatus.FORBIDDEN, text))
+
+    def _check_token(self, authorization: str | None, offered: Sequence[str]) -> None:
+        if self._access.token_accepted(authorization, offered):
+            return
+        refusal = answer(HTTPStatus.UNAUTHORIZED, "A token of server.tokens_file is needed.\n")
+        refusal.headers["WWW-Authenticate"] = 'Bearer realm="captiond"'
+        shown = bool(shown_tokens(authorization, offered))
+        raise RefusedError("token_wrong" if shown else "token_missing", refusal)
+
+    def _admit(self, path: str, *, resuming: bool) -> None:
         """Let a websocket in, unless it could not be served; HTTP can still say so then."""
         context = self.context
         reasons = self._readiness.stopping_or_loading()
         if context is None or reasons:
-            return later(" ".join(reasons) or "The model is not ready yet.")
+            text = " ".join(reasons) or "The model is not ready yet."
+            raise RefusedError("unavailable", later(text))
         limits = context.config.limits
         if path == "/v1/captions" and context.hub.box_count() >= limits.max_subscribers:
-            return later(f"All {limits.max_subscribers} listeners' places are taken.")
+            raise RefusedError("full", later(f"All {limits.max_subscribers} listeners' places are taken."))
         if path != "/v1/captions" and not resuming and context.sessions.full():
-            return later(f"All {limits.max_streams} streams are taken.")
-        return None
+            raise RefusedError("full", later(f"All {limits.max_streams} streams are taken."))
 
     def _health(self) -> Response:
         return json_answer(HTTPStatus.OK, {"alive": True, "version": self._version})
@@ -146,7 +199,8 @@ class Front:
         name = PAGES.get(path) or unquote(path).lstrip("/")
         body = read_page(self._pages, name) if self._pages else None
         if body is None:
-            return answer(HTTPStatus.NOT_FOUND, "There is nothing at this address.\n")
+            text = "There is nothing at this address.\n"
+            raise RefusedError("not_found", answer(HTTPStatus.NOT_FOUND, text))
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         charset = "; charset=utf-8" if kind.startswith("text/") or kind.endswith("javascript") else ""
         response = respond(HTTPStatus.OK, body, kind + charset)

@@ -23,6 +23,7 @@ from captiond.query import parse_captions
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 2.0
+TOO_SLOW = "too slow a reader"
 
 
 async def watch(connection: ServerConnection, context: Context) -> None:
@@ -65,7 +66,7 @@ async def deliver(connection: ServerConnection, box: Mailbox, stall_s: float) ->
                 await connection.send(message, text=True)
         code, reason = box.close_code
     except (SlowReaderError, TimeoutError):
-        code, reason = wire.CLOSE_OVERLOADED, "too slow a reader"
+        code, reason = wire.CLOSE_OVERLOADED, TOO_SLOW
         log.info("closing a client that reads too slowly")
     except ConnectionClosed:
         return
