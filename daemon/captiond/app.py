@@ -65,14 +65,15 @@ class App:
     ) -> None:
         self.readiness = Readiness()
         self.metrics = Metrics()
-        self._state = DaemonState(self.readiness)
+        admission = Admission(config.limits)
+        self._state = DaemonState(self.readiness, admission)
         self.metrics.registry.register(self._state)
         self._config = config
         self._load = load
         self._on_bound = on_bound
         self._progress = progress
         self._on_ready = on_ready
-        access, admission = Access(config.server), Admission(config.limits)
+        access = Access(config.server)
         self._front = Front(access, admission, self.readiness, ROUTES, __version__, self.metrics)
         self._talking = 0
         self._nobody = asyncio.Event()
@@ -145,7 +146,7 @@ class App:
         return self._load(tell)
 
     def _tell_failure(self, error: DeviceError, failures: int) -> None:
-        log.error("%s", error)
+        log.error("%s", error, extra={"code": error.code})
         if failures >= FAILURES_IN_A_ROW:
             self.readiness.block("device", f"The device has failed {failures} times in a row: {error}")
 
@@ -155,7 +156,8 @@ class App:
         try:
             await KINDS[str(source.__struct_config__.tag)](source, context, health)
         except (CaptiondError, ClientError) as error:
-            log.error("source %s does not run: %s", source.name, error)
+            told = {"stream": source.name, "code": error.code}
+            log.error("source %s does not run: %s", source.name, error, extra=told)
             health.trouble(f"Source {source.name} does not run: {error}")
 
     async def _sink(self, name: str, run: Run, context: Context) -> None:
@@ -164,7 +166,7 @@ class App:
         try:
             await run(context, health)
         except CaptiondError as error:
-            log.error("%s does not run: %s", name, error)
+            log.error("%s does not run: %s", name, error, extra={"sink": name, "code": error.code})
             health.trouble(f"{name} does not run: {error}")
 
     async def _converse(self, connection: ServerConnection) -> None:

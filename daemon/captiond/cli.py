@@ -90,7 +90,7 @@ def serve(config_path: Path | None, model: str | None, settings: tuple[str, ...]
     from captiond.telemetry import set_up_logging
 
     config = _load(config_path, model, settings)
-    set_up_logging(config.log.level)
+    set_up_logging(config.log)
     import_max()  # here, as the model is loaded in another thread
 
     async def run() -> None:

@@ -42,7 +42,8 @@ class Entrance:
         seat = self.admission.arrive(address, asyncio.get_running_loop().time(), connection.shut)
         if seat is None or (self._tls and seat.late):
             self._metrics.refused.labels(seat.late if seat else "connections").inc()
-            log.warning("connections from %s are cut off: it has too many, or too many a second", address)
+            told = {"address": address}
+            log.warning("%s has too many connections, or new ones a second: cut off", address, extra=told)
             if seat is not None:
                 self.admission.leave(seat)
             return False

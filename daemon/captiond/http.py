@@ -104,7 +104,7 @@ class Front:
         """What a request is answered. ``late``: why its connection is one too many. Raises RefusedError."""
         path = request.path.partition("?")[0]
         if late and path not in PROBES:
-            log.warning("somebody is asked to come later, by limits.%s", LATE[late])
+            log.warning("an address has too many connections, by limits.%s: asked to come later", LATE[late])
             raise RefusedError(late, later(f"There are too many connections (limits.{LATE[late]})."))
         try:
             host, origin = request.headers.get("Host"), request.headers.get("Origin")

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from websockets.asyncio.server import ServerConnection
 
 from captiond import wire
+from captiond.admission import Admission
 from captiond.hub import Hub
 from captiond.mailbox import Published
 from captiond.metrics import Metrics
@@ -115,8 +116,9 @@ def _key(event: wire.Partial | wire.Final | wire.Suppressed | wire.SpeechStarted
 class DaemonState(Collector):
     """What is read when somebody asks, instead of being counted on the way."""
 
-    def __init__(self, readiness: Readiness) -> None:
+    def __init__(self, readiness: Readiness, admission: Admission) -> None:
         self._readiness = readiness
+        self._admission = admission
         self._hub: Hub | None = None
         self._sessions: Sessions | None = None
         self._sources: set[str] = {"websocket"}
@@ -137,6 +139,7 @@ class DaemonState(Collector):
     def collect(self) -> Iterator[Metric]:
         present = [session for session in self._present() if not session.closed.is_set()]
         yield _gauge("ready", "1 while /readyz says 200, else 0.", not self._readiness.reasons())
+        yield _gauge("connections", "Connections open now, whatever for.", self._admission.count)
         by_source = Counter(session.source for session in present)
         self._sources |= by_source.keys()
         streams = GaugeMetricFamily(

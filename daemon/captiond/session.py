@@ -91,7 +91,8 @@ class Session:
         """Announce the stream and give it to the scheduler."""
         self._hub.open(self.name, self.source)
         self._scheduler.attach(self._stream, self._tell, self.boundary)
-        log.info("stream %s opened (%s)", self.name, self.source)
+        told = {"stream": self.name, "source": self.source}
+        log.info("stream %s opened (%s)", self.name, self.source, extra=told)
 
     # --- what its owner says ----------------------------------------------------------------------
 
@@ -187,8 +188,9 @@ class Session:
         try:
             yield
         except Exception as error:  # the one broad except: whatever it is, others must not suffer
-            log.exception("stream %s failed", self.name)
-            self.fail(error.code if isinstance(error, CaptiondError) else "internal")
+            code = error.code if isinstance(error, CaptiondError) else "internal"
+            log.exception("stream %s failed", self.name, extra={"stream": self.name, "code": code})
+            self.fail(code)
 
     def fail(self, code: str) -> None:
         """End at once, without waiting for what the stream still owes."""
@@ -241,5 +243,6 @@ class Session:
             self._expiry.cancel()
         self._scheduler.detach(self._stream)
         self._hub.close(self.feed, self.closing or "end", self.error)
-        log.info("stream %s closed (%s)", self.name, self.error or self.closing)
+        told = {"stream": self.name, "reason": self.closing, "code": self.error}
+        log.info("stream %s closed (%s)", self.name, self.error or self.closing, extra=told)
         self._on_closed(self)
