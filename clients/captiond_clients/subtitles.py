@@ -1,11 +1,13 @@
 """Finals as subtitles: one final in, the text of its cues out, SubRip or WebVTT.
 
 A cue holds at most two lines; a longer final is cut between words, at the words' own times where it has
-them. Times count from the opening of the stream. Knows no file and no socket.
+them. Times count from the opening of the stream. The daemon's files follow the same rules (a test holds them
+equal). Knows no file and no socket.
 """
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +17,7 @@ from captiond_clients.terminal import printable
 
 LINE_LETTERS = 42  # what broadcasters' guides allow a line
 CUE_LETTERS = 2 * LINE_LETTERS - 8  # leaves room for a line that breaks before a long word
+ARROW = re.compile("-{2,}>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +28,36 @@ class Cue:
 
 
 def cues(final: Final) -> list[Cue]:
-    """``final`` as cues in order, which do not overlap. Empty text gives none."""
-    parts = textwrap.wrap(printable(final.text), CUE_LETTERS)
-    if len(parts) < 2:
-        return [Cue(final.start_ms, final.end_ms, part) for part in parts]
+    """``final`` as cues in order, none of them empty or without length."""
+    parts = _wrap(printable(final.text), CUE_LETTERS)
+    if not parts:
+        return []
     starts = _part_starts(final, parts)
     ends = [*starts[1:], final.end_ms]
-    return [Cue(start, end, part) for start, end, part in zip(starts, ends, parts, strict=True)]
+    return [
+        Cue(start, max(end, start + 1), part) for start, end, part in zip(starts, ends, parts, strict=True)
+    ]
+
+
+def _wrap(text: str, letters: int) -> list[str]:
+    return [part for part in textwrap.wrap(text, letters, break_on_hyphens=False) if part.strip()]
 
 
 def _part_starts(final: Final, parts: list[str]) -> list[int]:
-    """When each part begins: at its first word's time, else by its share of the letters."""
+    """When each part begins: at its first word's time, else by its share of the letters; all differ."""
     counts = [len(part.split()) for part in parts]
-    if final.words is not None and len(final.words) == sum(counts):
+    if final.words and len(final.words) == sum(counts):
         first_words = [sum(counts[:index]) for index in range(len(parts))]
-        starts = [final.words[index].start_ms for index in first_words]
-        return [final.start_ms, *starts[1:]]
-    letters = sum(map(len, parts))
-    length_ms = final.end_ms - final.start_ms
-    before = [sum(map(len, parts[:index])) for index in range(len(parts))]
-    return [final.start_ms + length_ms * share // letters for share in before]
+        wanted = [final.words[index].start_ms for index in first_words]
+    else:
+        letters = sum(map(len, parts))
+        length_ms = final.end_ms - final.start_ms
+        before = [sum(map(len, parts[:index])) for index in range(len(parts))]
+        wanted = [final.start_ms + length_ms * share // letters for share in before]
+    starts = [final.start_ms]
+    for start in wanted[1:]:
+        starts.append(max(start, starts[-1] + 1))
+    return starts
 
 
 def clock(milliseconds: int, point: str) -> str:
@@ -73,10 +86,10 @@ class SubtitleText:
 
     def _one(self, cue: Cue) -> str:
         self._count += 1
-        text = "\n".join(textwrap.wrap(cue.text, LINE_LETTERS))
+        text = "\n".join(_wrap(cue.text, LINE_LETTERS))
         start_ms, end_ms = cue.start_ms + self.offset_ms, cue.end_ms + self.offset_ms
         if self._form == "vtt":
             text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
             return f"{clock(start_ms, '.')} --> {clock(end_ms, '.')}\n{text}\n\n"
-        text = text.replace("-->", "->")  # would read as a line of times
+        text = ARROW.sub("->", text)  # would read as a line of times
         return f"{self._count}\n{clock(start_ms, ',')} --> {clock(end_ms, ',')}\n{text}\n\n"

@@ -26,14 +26,23 @@ from captiond_clients.events import (
 )
 
 OPEN_MARK = "… "
+# Joiners and direction marks: scripts need them, and they move no cursor.
+KEPT_FORMAT = "\u200c\u200d\u200e\u200f"
 
 
 def printable(text: str) -> str:
-    """``text`` without control and format characters, so that no caption moves the cursor."""
-    return "".join(
-        " " if (kind := unicodedata.category(letter)) == "Cc" else "" if kind in ("Cf", "Cs") else letter
-        for letter in text
-    )
+    """``text`` in one line: controls and separators become spaces, other invisible letters go.
+
+    So no caption moves the cursor or turns the line around.
+    """
+    return "".join(map(_printable_letter, text))
+
+
+def _printable_letter(letter: str) -> str:
+    kind = unicodedata.category(letter)
+    if kind in ("Cc", "Zl", "Zp"):
+        return " "
+    return "" if kind in ("Cf", "Cs") and letter not in KEPT_FORMAT else letter
 
 
 class CaptionsView:

@@ -18,11 +18,14 @@ Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
 OptionalMilliseconds = Annotated[int, Meta(ge=0, le=86_400_000)]
 Bytes = Annotated[int, Meta(ge=1_024, le=268_435_456)]
 WindowChoice = Literal["auto", "full", "fitted"]
+FileFormat = Literal["jsonl", "srt", "vtt", "txt"]
 # Paths: variables and ~ are filled in, relative ones are taken from the configuration's folder.
 FilePath = Annotated[str, Meta(extra={"path": "file"})]  # must be there
 FolderPath = Annotated[str, Meta(extra={"path": "folder"})]  # is made where it is not there
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# One or more levels of an MQTT topic, no wildcards; names that begin with $ are the broker's own.
+TOPIC_PREFIX = re.compile(r"(?!\$)[^\x00-\x1f\x7f+#/]+(/[^\x00-\x1f\x7f+#/]+)*")
 
 
 class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,10 +64,10 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     lag_warn_ms: Milliseconds = 3_000
     max_streams: Count = 16
     max_subscribers: Count = 256
-    message_bytes: Bytes = 1_048_576
     connections: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     connections_per_address: Count = 128
     accepts_per_s: Count = 50
+    message_bytes: Bytes = 1_048_576
     queue_facts: Annotated[int, Meta(ge=8, le=10_000)] = 64
     queue_bytes: Bytes = 1_048_576
     stall_ms: Milliseconds = 5_000
@@ -93,24 +96,38 @@ class MqttConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     host: str = ""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    version: Literal["auto", "5", "3.1.1"] = "auto"
     tls: bool = False
     ca: FilePath = ""
     cert: FilePath = ""
     key: FilePath = ""
     username: str = ""
     password_file: FilePath = ""
+    client_id: Annotated[str, Meta(max_length=128)] = ""
+    keepalive_ms: Annotated[int, Meta(ge=5_000, le=3_600_000)] = 30_000
     base: str = "captiond"
     node: str = ""
+    streams: tuple[str, ...] = ()
+    partials: bool = True
+    words: bool = False
     outbox_finals: Annotated[int, Meta(ge=1, le=100_000)] = 256
     discovery: bool = True
     discovery_prefix: str = "homeassistant"
 
 
 class FilesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Finals written to files, one of each format a stream; off while ``folder`` is empty."""
+    """Finals written to files, one of each format for each opening of a stream; off while ``folder`` is empty."""
 
     folder: FolderPath = ""
-    formats: tuple[Literal["jsonl", "srt", "vtt", "txt"], ...] = ("jsonl",)
+    formats: Annotated[tuple[FileFormat, ...], Meta(min_length=1)] = ("jsonl",)
+    streams: tuple[str, ...] = ()
+    words: bool = False
+    rotate_mb: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    rotate_daily: Literal["off", "utc", "local"] = "off"
+    keep_files: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    mode: Annotated[str, Meta(pattern="^0?6[046][046]$")] = "0640"
+    fsync: bool = False
 
 
 class SourceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -182,6 +199,7 @@ def check(config: Config, where: str) -> None:
     if bool(server.cert) != bool(server.key):
         missing = "server.key" if server.cert else "server.cert"
         raise ConfigError(f"{where}: {missing} is missing.", advice="TLS needs server.cert and server.key.")
+    _check_mqtt(config.mqtt, where)
     names = [source.name for source in config.source]
     for number, name in enumerate(names):
         if not STREAM_NAME.fullmatch(name):
@@ -197,3 +215,24 @@ def check(config: Config, where: str) -> None:
         raise ConfigError(
             f"{where}: {len(names)} sources, but limits.max_streams is {config.limits.max_streams}."
         )
+
+
+def _check_mqtt(mqtt: MqttConfig, where: str) -> None:
+    for key in ("base", "discovery_prefix"):
+        value = getattr(mqtt, key)
+        if not TOPIC_PREFIX.fullmatch(value) or len(value) > 200:
+            raise ConfigError(
+                f'{where}: mqtt.{key}: "{value}" cannot begin a topic.',
+                advice="Use names with single slashes between them, without + and #.",
+            )
+    if mqtt.node and not STREAM_NAME.fullmatch(mqtt.node):
+        raise ConfigError(
+            f'{where}: mqtt.node: "{mqtt.node}" cannot be the name of a node.',
+            advice="Use 1 to 64 letters, digits, dots, dashes or underscores.",
+        )
+    for key, needed in (("cert", "key"), ("key", "cert"), ("password_file", "username")):
+        if getattr(mqtt, key) and not getattr(mqtt, needed):
+            raise ConfigError(f"{where}: mqtt.{needed} is missing.", advice=f"mqtt.{key} is nothing without it.")
+    for key in ("ca", "cert"):
+        if getattr(mqtt, key) and not mqtt.tls:
+            raise ConfigError(f"{where}: mqtt.{key} is set, but mqtt.tls is false.")

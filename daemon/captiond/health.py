@@ -16,6 +16,10 @@ class Health:
         """It runs, or runs again."""
         self._readiness.clear(self.name)
 
+    def degraded(self, reason: str) -> None:
+        """It does not do its work now, and nobody who asks for captions misses anything: still ready."""
+        self._readiness.degrade(self.name, reason)
+
     def trouble(self, reason: str) -> None:
         """It does not do its work now, though the daemon goes on; ``reason`` is a sentence."""
         self._readiness.block(self.name, reason)

@@ -10,7 +10,6 @@ import asyncio
 import email.utils
 import importlib.util
 import logging
-import mimetypes
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -40,10 +39,22 @@ LATE = {"connections": "connections, limits.connections_per_address", "rate": "a
 PAGES = {"/": "captions.html", "/overlay": "overlay.html"}
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
-# The pages are whole in themselves; nothing is fetched from elsewhere.
+PAGE_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+}
+# The pages are whole in themselves: nothing is fetched from elsewhere, nothing inline is obeyed.
 PAGE_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+# Of what a browser asks its user for, the pages use the microphone, the screen and the clipboard.
+PAGE_PERMISSIONS = (
+    "microphone=(self), fullscreen=(self), screen-wake-lock=(self), clipboard-write=(self), "
+    "camera=(), geolocation=(), display-capture=(), payment=(), usb=()"
 )
 
 
@@ -167,10 +178,11 @@ class Front:
         return json_answer(HTTPStatus.OK, {"alive": True, "version": self._version})
 
     def _ready(self) -> Response:
-        reasons = self._readiness.reasons()
+        reasons, degraded = self._readiness.reasons(), self._readiness.degraded()
+        beside = {"degraded": degraded} if degraded else {}
         if not reasons:
-            return json_answer(HTTPStatus.OK, {"ready": True, "reasons": []})
-        response = json_answer(HTTPStatus.SERVICE_UNAVAILABLE, {"ready": False, "reasons": reasons})
+            return json_answer(HTTPStatus.OK, {"ready": True, "reasons": [], **beside})
+        response = json_answer(HTTPStatus.SERVICE_UNAVAILABLE, {"ready": False, "reasons": reasons, **beside})
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
         return response
 
@@ -201,10 +213,10 @@ class Front:
         if body is None:
             text = "There is nothing at this address.\n"
             raise RefusedError("not_found", answer(HTTPStatus.NOT_FOUND, text))
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        charset = "; charset=utf-8" if kind.startswith("text/") or kind.endswith("javascript") else ""
-        response = respond(HTTPStatus.OK, body, kind + charset)
+        response = respond(HTTPStatus.OK, body, PAGE_TYPES.get(Path(name).suffix, "application/octet-stream"))
         response.headers["Content-Security-Policy"] = PAGE_POLICY
+        response.headers["Permissions-Policy"] = PAGE_PERMISSIONS
+        response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
 

@@ -8,13 +8,22 @@ class Readiness:
 
     def __init__(self) -> None:
         self._obstacles: dict[str, str] = {}
+        self._degraded: dict[str, str] = {}
         self._stopping = False
 
     def block(self, name: str, reason: str) -> None:
         self._obstacles[name] = reason
 
+    def degrade(self, name: str, reason: str) -> None:
+        """Something beside the captions does not work: told, but no obstacle."""
+        self._degraded[name] = reason
+
     def clear(self, name: str) -> None:
         self._obstacles.pop(name, None)
+        self._degraded.pop(name, None)
+
+    def degraded(self) -> list[str]:
+        return list(self._degraded.values())
 
     def stop(self) -> None:
         """The daemon takes nobody in any more."""

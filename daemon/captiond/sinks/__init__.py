@@ -8,10 +8,13 @@ from captiond.config import Config
 from captiond.context import Context
 from captiond.health import Health
 from captiond.routes import Route
+from captiond.sinks import files
 from captiond.sinks.captions import watch
 
 ROUTES: dict[str, Route] = {"/v1/captions": watch}
 Run = Callable[[Context, Health], Awaitable[None]]
 Wanted = Callable[[Config], bool]
 # By the name of their table: whether the configuration wants them, and what runs them.
-SINKS: dict[str, tuple[Wanted, Run]] = {}
+SINKS: dict[str, tuple[Wanted, Run]] = {
+    "files": (lambda config: bool(config.files.folder), files.run),
+}
