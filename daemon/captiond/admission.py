@@ -34,6 +34,7 @@ class Seat:
     since: float
     shut: Callable[[], None]  # called when the connection has to give way
     late: str = ""
+    asked: bool = False  # it has said what it wants
 
 
 class Bucket:
@@ -98,6 +99,11 @@ class Admission:
 
     def ask(self, seat: Seat) -> None:
         """The connection has said what it wants."""
+        seat.asked = True
+        self._settle(seat)
+
+    def _settle(self, seat: Seat) -> None:
+        """``seat`` is no longer one that may have to give way."""
         waiting = self._half_open.get(seat.address)
         if waiting is not None:
             waiting.pop(seat, None)
@@ -106,7 +112,7 @@ class Admission:
 
     def leave(self, seat: Seat) -> None:
         """The connection is closed."""
-        self.ask(seat)
+        self._settle(seat)
         here = self._seats.get(seat.address, set())
         if seat in here:
             here.discard(seat)
@@ -129,7 +135,7 @@ class Admission:
         if crowded and oldest is None:
             oldest = min((next(iter(each)) for each in self._half_open.values()), key=_since, default=None)
         if oldest is not None and now - oldest.since >= HALF_OPEN_S:
-            self.ask(oldest)
+            self._settle(oldest)
             oldest.shut()
 
     @staticmethod

@@ -65,8 +65,8 @@ class App:
     ) -> None:
         self.readiness = Readiness()
         self.metrics = Metrics()
-        admission = Admission(config.limits)
-        self._state = DaemonState(self.readiness, admission)
+        self.admission = Admission(config.limits)
+        self._state = DaemonState(self.readiness, self.admission)
         self.metrics.registry.register(self._state)
         self._config = config
         self._load = load
@@ -74,7 +74,7 @@ class App:
         self._progress = progress
         self._on_ready = on_ready
         access = Access(config.server)
-        self._front = Front(access, admission, self.readiness, ROUTES, __version__, self.metrics)
+        self._front = Front(access, self.admission, self.readiness, ROUTES, __version__, self.metrics)
         self._talking = 0
         self._nobody = asyncio.Event()
         self._nobody.set()

@@ -55,6 +55,8 @@ class Entrance:
         seat = self._seats.pop(connection.fileno(), None)
         if seat is not None:
             self.admission.leave(seat)
+            if not seat.asked:
+                self._metrics.refused.labels("handshake").inc()
 
     def seat_of(self, connection: ServerConnection) -> Seat | None:
         """The seat of a connection that is open."""

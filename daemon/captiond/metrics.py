@@ -33,6 +33,7 @@ REFUSALS = (
     "bad_request",
     "connections",  # of one address or in all, limits.connections and its kin
     "full",  # limits.max_streams, limits.max_subscribers
+    "handshake",  # gone, or cut off, before it was a request
     "host",
     "method",
     "not_found",
