@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import get_args
 
 from captiond_engine.errors import DeviceError
@@ -175,19 +176,29 @@ class MeteredDevice:
 
     async def run(self, jobs: Sequence[Job]) -> list[Decoding]:
         """As the device's. Raises DeviceError."""
+        with self._timed():
+            decodings = await self._device.run(jobs)
+        self._metrics.device_batches.inc()
+        for job in jobs:
+            self._metrics.device_passes.labels(job.kind).inc()
+        return decodings
+
+    async def probe(self) -> None:
+        """As the device's; no batch. Raises DeviceError."""
+        with self._timed():
+            await self._device.probe()
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            decodings = await self._device.run(jobs)
+            yield
         except DeviceError:
             self._metrics.device_failures.inc()
             raise
         finally:
             self._metrics.device_busy.inc(loop.time() - began)
-        self._metrics.device_batches.inc()
-        for job in jobs:
-            self._metrics.device_passes.labels(job.kind).inc()
-        return decodings
 
 
 def metered(converse: Converse, metrics: Metrics) -> Converse:
