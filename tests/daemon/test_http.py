@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
-import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
 from captiond.access import Access, read_tokens
 from captiond.config import ServerConfig
 from captiond.http import read_page
-from captiond.listener import tls_context
-from captiond_engine.engine import Engine
 from captiond_engine.errors import ConfigError
-from captiond_engine.progress import Progress
-from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.daemon.house import UPGRADE, House, configured, house, scripted_engine
+from tests.daemon.house import UPGRADE, House, configured, house
 
 TOKEN = "a-token-of-sixteen-characters"
 
@@ -167,36 +159,6 @@ async def test_when_all_places_are_taken_the_next_is_asked_to_come_later() -> No
             answer = await home.get(path, **UPGRADE)
             assert answer.status == 503
             assert int(answer.headers["retry-after"]) > 0
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for this machine and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs openssl to make a certificate")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    made = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost")
-    names = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert))
-    subprocess.run([openssl, *made, *names], check=True, capture_output=True)
-    return cert, key
-
-
-async def test_tls_with_the_configured_pair(pair: tuple[Path, Path]) -> None:
-    cert, key = pair
-    trust = ssl.create_default_context(cafile=str(cert))
-    async with house(config=configured(server={"cert": str(cert), "key": str(key)}), load=scripted) as home:
-        assert home.address.startswith("https://")
-        async with connect(
-            f"wss://{home.netloc}/v1/captions", ssl=trust, proxy=None, open_timeout=60
-        ) as socket:
-            assert json.loads(await socket.recv())["type"] == "hello"
-    with pytest.raises(ConfigError, match=r"server\.cert"):
-        tls_context(ServerConfig(cert=str(key), key=str(cert)))
-
-
-def scripted(progress: Progress) -> Engine:
-    return scripted_engine(())
 
 
 async def test_nothing_is_compressed() -> None:
