@@ -53,6 +53,7 @@ class Backoff:
     patience_s: float
     delay_s: float = FIRST_DELAY_S
     started: float | None = None
+    longest_s: float = LONGEST_DELAY_S
 
     def news(self) -> None:
         """The daemon has said something new: patience and delay begin afresh."""
@@ -67,7 +68,7 @@ class Backoff:
         if left <= 0:
             raise failure
         await asyncio.sleep(min(left, self.delay_s * random.uniform(0.5, 1.0)))
-        self.delay_s = min(LONGEST_DELAY_S, 2 * self.delay_s)
+        self.delay_s = min(self.longest_s, 2 * self.delay_s)
 
 
 def closed_error(closed: ConnectionClosed) -> ClientError:

@@ -39,6 +39,23 @@ async def hear(url: str, stream: str, form: Format, history: int, token: str | N
                     return
 
 
+async def hear_mqtt(url: str, ca: str | None, base: str, node: str, stream: str, form: Format) -> None:
+    """Shows what is published, until interrupted."""
+    from captiond_clients.mqtt import each_event
+
+    with printer(form, name_streams=stream == "*" or node == "+") as show:
+        await each_event(
+            show,
+            url,
+            base=base,
+            node=node,
+            stream=stream,
+            events="final" if form in ("srt", "vtt") else "all",
+            ca=ca,
+            on_trouble=tell_trouble,
+        )
+
+
 @click.command("listen")
 @url_option
 @click.option("--stream", default="*", show_default=True, help="Name of one stream, or * for all.")
@@ -54,9 +71,37 @@ async def hear(url: str, stream: str, form: Format, history: int, token: str | N
 )
 @click.option("--once", is_flag=True, help="End when a stream closes.")
 @token_option
-def command(url: str, stream: str, form: Format, history: int, once: bool, token: str | None) -> None:
+@click.option("--mqtt", is_flag=True, help="Listen through an MQTT broker, without --url.")
+@click.option(
+    "--mqtt-url",
+    default="mqtt://127.0.0.1:1883",
+    envvar="CAPTIOND_MQTT_URL",
+    show_default=True,
+    help="The broker: mqtt:// or mqtts://, with user:password@ where it asks for them.",
+)
+@click.option("--mqtt-ca", help="Certificates to trust with mqtts://, as a PEM file.")
+@click.option("--base", default="captiond", show_default=True, help="Where topics begin (mqtt.base).")
+@click.option("--node", default="+", show_default=True, help="Name of one node, or + for all (mqtt.node).")
+def command(
+    url: str,
+    stream: str,
+    form: Format,
+    history: int,
+    once: bool,
+    token: str | None,
+    mqtt: bool,
+    mqtt_url: str,
+    mqtt_ca: str | None,
+    base: str,
+    node: str,
+) -> None:
     """Show the captions of a running daemon. Ends with Ctrl-C.
 
-    With --format json each event is one line on standard output.
+    With --format json each event is one line on standard output. Through MQTT there is no history.
     """
+    if mqtt:
+        if once:
+            raise click.UsageError("--once needs a daemon: over MQTT nobody says that a stream closes.")
+        run(hear_mqtt(mqtt_url, mqtt_ca, base, node, stream, form))
+        return
     run(hear(url, stream, form, history, token, once=once))

@@ -79,6 +79,7 @@ class App:
         self._nobody = asyncio.Event()
         self._nobody.set()
         self._tls = tls_context(config.server)
+        self._wanted = {name: run for name, (wanted, run) in SINKS.items() if wanted(config)}
         self._sinks: list[asyncio.Task[None]] = []
 
     @property
@@ -131,10 +132,9 @@ class App:
                 tasks.create_task(scheduler.run(), name="scheduler")
                 for source in self._config.source:
                     tasks.create_task(self._play(source, context), name=f"source {source.name}")
-                for name, (wanted, run) in SINKS.items():
-                    if wanted(self._config):
-                        sink = tasks.create_task(self._sink(name, run, context), name=f"sink {name}")
-                        self._sinks.append(sink)
+                for name, run in self._wanted.items():
+                    sink = tasks.create_task(self._sink(name, run, context), name=f"sink {name}")
+                    self._sinks.append(sink)
         finally:
             engine.close()
 

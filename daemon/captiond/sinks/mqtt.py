@@ -1,0 +1,238 @@
+"""``[mqtt]``: captions to a broker that may be away, and to Home Assistant through it.
+
+Takes: the configuration and every event. Gives: one connection after another, each with its last will, until
+the daemon stops; then what is left, and ``offline``. The daemon is ready without the broker: what waits for
+it is bounded, and trouble is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import ssl
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import aiomqtt
+from captiond_engine.errors import ConfigError
+
+from captiond.config import Config, MqttConfig
+from captiond.context import Context
+from captiond.health import Health
+from captiond.mqtt import home_assistant
+from captiond.mqtt.box import MqttBox
+from captiond.mqtt.delivery import OFFLINE, ONLINE, Delivery, Pace
+from captiond.mqtt.link import Broker, Link, Trouble, trouble_of
+from captiond.mqtt.outbox import Outbox
+from captiond.mqtt.states import States
+from captiond.mqtt.topics import topics_of
+
+log = logging.getLogger(__name__)
+
+PACE = Pace()
+SHORT_LIVES = 3  # connections in a row that ended at once, before we think of a client of the same name
+
+
+def wanted(config: Config) -> bool:
+    """Whether there is a broker. Raises ConfigError where its files cannot be used."""
+    if config.mqtt.host:
+        broker_of(config.mqtt)
+    return bool(config.mqtt.host)
+
+
+async def run(context: Context, health: Health) -> None:
+    """Until the daemon stops. Never raises for what a broker does."""
+    sink = MqttSink(context, health, PACE)
+    context.hub.attach(sink.box)
+    try:
+        await sink.run()
+    finally:
+        context.hub.detach(sink.box)
+        sink.close()
+
+
+class MqttSink:
+    """One daemon's connections to its broker, one at a time."""
+
+    def __init__(self, context: Context, health: Health, pace: Pace) -> None:
+        mqtt, metrics = context.config.mqtt, context.metrics
+        self._health = health
+        self._pace = pace
+        self._broker = broker_of(mqtt)
+        self._topics = topics_of(mqtt)
+        self._connected = metrics.mqtt_connected
+        self._outbox = Outbox(mqtt.outbox_finals, self._tell_lost)
+        self._lost = metrics.mqtt_lost
+        metrics.mqtt_outbox.set_function(self._outbox.__len__)
+        states = States()
+        states.show(self._topics.status, ONLINE, retain=True)
+        sources = [source.name for source in context.config.source]
+        lasting = [name for name in sources if not mqtt.streams or name in mqtt.streams]
+        announcement = (
+            home_assistant.config_topic(mqtt.discovery_prefix, self._topics) if mqtt.discovery else ""
+        )
+        if announcement:
+            payload = home_assistant.config_payload(self._topics, lasting)
+            states.show(announcement, payload, retain=True)
+        self.box = MqttBox(
+            mqtt,
+            self._topics,
+            self._outbox,
+            states,
+            lasting=lasting,
+            epoch_of=lambda stream: context.hub.feed(stream).epoch,
+        )
+        self._delivery = Delivery(
+            topics=self._topics,
+            outbox=self._outbox,
+            states=states,
+            pace=pace,
+            finished=self.box.finished,
+            birth_topic=f"{mqtt.discovery_prefix}/status" if mqtt.discovery else "",
+            announcement=announcement,
+        )
+        self._client_id = mqtt.client_id or f"captiond-{self._topics.node}"
+        self._suffix = ""
+        self._auto_version = mqtt.version == "auto"
+        self._version: Literal["5", "3.1.1"] = "5" if mqtt.version == "auto" else mqtt.version
+        self._told = ""  # the trouble that was told last
+        self._told_connected = False
+        self._short_lives = 0
+        self._losing = False
+        self._began: float | None = None  # the connection that is there, or was
+
+    async def run(self) -> None:
+        """Connect, again and again, until everything is delivered or cannot be."""
+        tries = 0
+        settle = False
+        self._health.ok()
+        while True:
+            last = self.box.finished.is_set()
+            loop = asyncio.get_running_loop()
+            self._began = None
+            trouble = await self._connection(settle=settle)
+            if trouble is None:
+                return
+            lasted_s = None if self._began is None else loop.time() - self._began
+            settle = settle or not trouble.unsupported_version
+            if lasted_s is not None and lasted_s >= self._pace.stable_s:
+                tries, self._told, self._losing = 0, "", False
+            self._tell(trouble)
+            self._suspect_namesake(trouble, lasted_s)
+            if last or (self.box.finished.is_set() and not len(self._outbox)):
+                return
+            if trouble.unsupported_version and self._auto_version and self._version == "5":
+                self._version = "3.1.1"
+                continue
+            await self._pause(tries, trouble)
+            tries += 1
+
+    async def _connection(self, *, settle: bool) -> Trouble | None:
+        """One connection, from its beginning to its end. None: everything is delivered."""
+        trouble: Trouble | None = None
+        will = aiomqtt.Will(self._topics.status, OFFLINE, qos=1, retain=True)
+        try:
+            async with Link(self._broker, self._client_id + self._suffix, self._version, will) as link:
+                self._began = asyncio.get_running_loop().time()
+                self._connected.set(1)
+                self._tell_connected()
+                await self._delivery.run(link, settle=settle)
+        except* (aiomqtt.MqttError, OSError) as group:
+            trouble = trouble_of(group)
+        finally:
+            self._connected.set(0)
+        return trouble
+
+    async def _pause(self, tries: int, trouble: Trouble) -> None:
+        """Wait before the next try, with full jitter so that a fleet does not come back at once."""
+        most_s = min(self._pace.longest_s, self._pace.shortest_s * 2 ** min(tries + 1, 16))
+        least_s = self._pace.shortest_s
+        if trouble.refused:
+            least_s, most_s = self._pace.longest_s / 2, self._pace.longest_s
+        with suppress(TimeoutError):
+            async with asyncio.timeout(random.uniform(least_s, most_s)):
+                await self.box.finished.wait()
+
+    def _tell(self, trouble: Trouble) -> None:
+        """Once for each kind of trouble, until a connection has lasted."""
+        said = f"The MQTT broker {self._broker.address} cannot be used: {trouble.reason}."
+        self._health.degraded(said)
+        if trouble.reason != self._told:
+            self._told, self._told_connected = trouble.reason, False
+            log.warning("%s It is tried again from time to time.", said)
+
+    def _tell_connected(self) -> None:
+        self._health.ok()
+        if not self._told_connected:
+            self._told_connected = True
+            log.info("connected to the MQTT broker %s (MQTT %s)", self._broker.address, self._version)
+
+    def _suspect_namesake(self, trouble: Trouble, lasted_s: float | None) -> None:
+        """Two clients of one name throw each other out for ever: we take another name."""
+        if lasted_s is None:
+            return
+        self._short_lives = self._short_lives + 1 if lasted_s < self._pace.stable_s else 0
+        if trouble.taken_over or self._short_lives >= SHORT_LIVES:
+            self._short_lives = 0
+            self._suffix = f"-{secrets.token_hex(3)}"
+            log.warning(
+                "another client seems to use the MQTT name %s; we are %s%s from now on. "
+                "If it is another captiond, give it its own mqtt.node.",
+                self._client_id,
+                self._client_id,
+                self._suffix,
+            )
+
+    def _tell_lost(self, count: int) -> None:
+        self._lost.inc(count)
+        if not self._losing:
+            self._losing = True
+            log.warning("finals give way to newer ones: the outbox for the MQTT broker is full")
+
+    def close(self) -> None:
+        """The daemon ends."""
+        count = self._outbox.give_up()
+        if count:
+            log.warning("%d finals were not delivered to the MQTT broker", count)
+
+
+def broker_of(mqtt: MqttConfig) -> Broker:
+    """How to reach the broker of the configuration. Raises ConfigError for files that cannot be used."""
+    try:
+        mqtt.host.encode("idna")
+    except UnicodeError:
+        raise ConfigError(f'mqtt.host: "{mqtt.host}" cannot be the name of a host.') from None
+    return Broker(
+        host=mqtt.host,
+        port=mqtt.port or (8883 if mqtt.tls else 1883),
+        tls=_tls(mqtt) if mqtt.tls else None,
+        username=mqtt.username or None,
+        password=_password(mqtt.password_file) if mqtt.password_file else None,
+        keepalive_s=max(1, mqtt.keepalive_ms // 1000),
+    )
+
+
+def _tls(mqtt: MqttConfig) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=mqtt.ca or None)
+        if mqtt.cert:
+            context.load_cert_chain(mqtt.cert, mqtt.key)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"mqtt.ca, mqtt.cert or mqtt.key cannot be used: {error}.",
+            advice="They are PEM files; the key has no password.",
+        ) from None
+    return context
+
+
+def _password(path: str) -> str:
+    try:
+        password = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"mqtt.password_file: {path} cannot be read ({error}).") from None
+    if not password:
+        raise ConfigError(f"mqtt.password_file: {path} is empty.")
+    return password
