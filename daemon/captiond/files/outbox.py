@@ -180,7 +180,7 @@ class FactBox:
         self._news.set()
 
     def _make_room(self) -> None:
-        while self._waiting and len(self) > LIMIT_FACTS:
+        while len(self._waiting) > LIMIT_FACTS:
             self._lose(self._waiting.popleft())
 
     def _lose(self, fact: Fact) -> None:

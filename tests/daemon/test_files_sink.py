@@ -1,0 +1,267 @@
+"""``[files]`` in a running daemon: what is said is written, and a disk that refuses harms nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from captiond import wire
+from captiond.files import outbox
+from captiond.files.facts import LogGap
+from captiond.files.outbox import FactBox, StreamTime
+from captiond.mailbox import Published
+
+from tests.daemon.house import FINAL, House, audio_of, configured, house
+from tests.daemon.small_disk import small_disk
+from tests.daemon.subtitle_files import read_srt, read_vtt
+from tests.sim.scripted import say
+
+RATE_HZ = 16_000
+TWICE = (*say("turn on the lights"), *say("what is the time", at=4 * RATE_HZ))
+SAID = ["turn on the lights", "what is the time"]
+
+
+def files_in(folder: Path, **settings: Any) -> Any:
+    return configured(files={"folder": str(folder), "formats": ["jsonl", "srt", "vtt", "txt"], **settings})
+
+
+def written(folder: Path, form: str, stream: str = "*") -> str:
+    """All files of one format, one after another."""
+    return "".join(path.read_text() for path in sorted(folder.glob(f"*_{stream}.{form}")))
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in written(folder, "jsonl").splitlines()]
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    while not reached():  # noqa: ASYNC110 (what is waited for is a thread's)
+        await asyncio.sleep(0.01)
+
+
+async def degraded(home: House) -> list[str]:
+    answer = await home.get("/readyz")
+    assert answer.status == 200, "captions are served, so the daemon is ready"
+    return list(answer.json().get("degraded", []))
+
+
+async def test_finals_of_every_stream_are_in_files_of_their_own(tmp_path: Path) -> None:
+    async with house({0: TWICE, 1: say("hello")}, config=files_in(tmp_path)) as home:
+        async with (
+            home.speaker("stream=hall&words=1") as hall,
+            home.speaker("stream=porch&events=none") as porch,
+        ):
+            await hall.speak(audio_of(TWICE))
+            await porch.speak(audio_of(say("hello")))
+            for speaker in (hall, porch):
+                await speaker.say(type="end")
+                await speaker.closed()
+            epoch = hall.events[0]["epoch"]
+        await until(lambda: len(records(tmp_path)) == 3)
+    told = [record for record in records(tmp_path) if record["stream"] == "hall"]
+    for record, event in zip(told, hall.all(FINAL), strict=True):
+        assert record.pop("epoch") == epoch
+        assert record.pop("at").endswith("Z")
+        event.pop("words")
+        assert record == event
+    hall_srt = read_srt(written(tmp_path, "srt", stream="hall"))
+    assert [" ".join(cue.lines) for cue in hall_srt] == SAID
+    assert [cue.start_ms for cue in hall_srt] == [event["start_ms"] for event in hall.all(FINAL)]
+    assert written(tmp_path, "txt", stream="porch") == "hello\n"
+
+
+async def test_only_the_streams_that_are_named_are_written(tmp_path: Path) -> None:
+    async with house({0: TWICE, 1: say("hello")}, config=files_in(tmp_path, streams=["porch"])) as home:
+        for stream in ("hall", "porch"):
+            async with home.speaker(f"stream={stream}") as speaker:
+                await speaker.speak(audio_of(TWICE), pace=None)
+                await speaker.say(type="end")
+                await speaker.closed()
+    assert {record["stream"] for record in records(tmp_path)} == {"porch"}
+
+
+async def test_a_stop_in_the_middle_of_speech_writes_the_last_words(tmp_path: Path) -> None:
+    async with house(TWICE, config=files_in(tmp_path)) as home, home.speaker("stream=hall") as speaker:
+        await speaker.speak(audio_of(TWICE)[: 2 * RATE_HZ])
+        home.stop.set()
+        await home.running
+    assert written(tmp_path, "txt") == "turn on the\n"
+    assert read_vtt(written(tmp_path, "vtt"))[0].lines == ("turn on the",)
+
+
+async def test_a_disk_that_is_full_from_the_start_is_told_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "log"
+    folder.write_text("in the way")
+    async with house(TWICE, config=files_in(folder)) as home:
+        await until(lambda: bool(caplog.records))
+        assert "Not a directory" in (await degraded(home))[0]
+        folder.unlink()
+        async with home.speaker("stream=hall") as speaker:
+            await speaker.speak(audio_of(TWICE))
+            await speaker.until(FINAL, 2)
+        await until(lambda: "finals were lost" in caplog.text)
+        assert await degraded(home) == []
+    assert written(folder, "txt").splitlines() == SAID
+    assert sum("Not a directory" in record.getMessage() for record in caplog.records) == 1
+
+
+class FullDisk:
+    """``os.write`` that has no room, until it is cleared away."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = True
+        self.tries = 0
+        self._write = os.write
+        monkeypatch.setattr("captiond.files.log_file.os.write", self.write)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if self.full:
+            self.tries += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._write(descriptor, data)
+
+
+async def test_captions_go_on_while_the_disk_is_full_and_what_waited_is_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        async with house(TWICE, config=files_in(disk.folder)) as home, home.viewer("stream=hall") as viewer:
+            disk.fill()
+            async with home.speaker("stream=hall") as speaker:
+                await speaker.speak(audio_of(TWICE)[: 3 * RATE_HZ])
+                await speaker.until(FINAL)
+                await until(lambda: bool(caplog.records))
+                assert "No space left on device" in (await degraded(home))[0]
+                disk.free()
+                await speaker.speak(audio_of(TWICE)[3 * RATE_HZ :])
+                await viewer.until(FINAL, 2)
+            await until(lambda: "finals were lost" in caplog.text)
+            assert await degraded(home) == []
+            assert "captiond_files_lines_lost_total 0" in (await home.get("/metrics")).body.decode()
+        assert viewer.texts() == SAID == written(disk.folder, "txt").splitlines()
+        assert [" ".join(cue.lines) for cue in read_srt(written(disk.folder, "srt"))] == SAID
+
+
+async def test_what_no_longer_fits_is_counted_told_in_the_log_and_marked_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outbox, "LIMIT_FACTS", 2)
+    script = tuple(word for k in range(6) for word in say(f"number{k}", at=(1 + 2 * k) * RATE_HZ))
+    disk = FullDisk(monkeypatch)
+    async with house(script, config=files_in(tmp_path)) as home:
+        async with home.speaker("stream=hall") as speaker:
+            await speaker.speak(audio_of(script))
+            await speaker.until(FINAL, 6)
+            assert disk.tries > 0
+            disk.full = False
+            await until(lambda: "finals were lost" in caplog.text)
+            await speaker.say(type="end")
+            await speaker.closed()
+        metrics = (await home.get("/metrics")).body.decode()
+    assert "captiond_files_lines_lost_total 16.0" in metrics, "four finals in four formats"
+    assert "again; 4 finals were lost" in caplog.text
+    gap, *rest = records(tmp_path)
+    assert (gap["type"], gap["stream"], gap["lost_finals"], gap["lost_lines"]) == ("log.gap", "hall", 4, 4)
+    assert [record["text"] for record in rest] == ["number4", "number5"]
+    assert [cue.lines for cue in read_srt(written(tmp_path, "srt"))] == [("number4",), ("number5",)]
+
+
+async def test_at_the_stop_what_a_full_disk_does_not_take_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    FullDisk(monkeypatch)
+    async with house(TWICE, config=files_in(tmp_path)) as home, home.speaker("stream=hall") as speaker:
+        await speaker.speak(audio_of(TWICE))
+        await speaker.until(FINAL, 2)
+        home.stop.set()
+        assert await speaker.closed() == 1001
+        await home.running
+    assert "2 finals were not written" in caplog.text
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 (pathlib's would block)
+
+
+# --- the box alone ------------------------------------------------------------------------------------------
+
+
+class Studio:
+    """A box with a clock and a stream of our own."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.heard_until_ms = 0
+        self.box = FactBox(
+            formats=("jsonl", "txt"),
+            streams=(),
+            time_of=lambda name: StreamTime(900.0, self.heard_until_ms),
+            epoch_of=lambda name: "e1",
+            clock=lambda: self.now,
+        )
+
+    def tell(self, event: wire.Event, stream: str = "hall") -> None:
+        self.box.put(Published(type(event)(**{**_fields(event), "stream": stream, "seq": 1})))
+
+    def final(self, text: str, segment: int = 1, start_ms: int = 0) -> None:
+        self.tell(
+            wire.Final(segment=segment, text=text, start_ms=start_ms, end_ms=start_ms + 9, language=None)
+        )
+
+
+def _fields(event: wire.Event) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in event.__struct_fields__}
+
+
+def test_a_final_bears_the_time_at_which_its_segment_began_not_that_at_which_it_came() -> None:
+    studio = Studio()
+    studio.heard_until_ms = 60_300  # the speaker was silent for 40 s without sending anything
+    studio.tell(wire.SpeechStarted(segment=1, at_ms=60_000))
+    studio.now += 20
+    studio.final("hello", start_ms=60_000)
+    (fact,) = studio.box.take()
+    assert fact.at == pytest.approx(999.7)
+    studio.heard_until_ms = 500_000  # read ahead, faster than time: not before the stream was opened
+    studio.final("fast", segment=2, start_ms=61_000)
+    studio.box.settle(1)
+    assert studio.box.take()[0].at == 900.0
+
+
+def test_gaps_stand_before_what_came_after_them_and_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LIMIT_FACTS", 3)
+    studio = Studio()
+    for number in range(3):
+        studio.final(str(number), number)
+    taken = studio.box.take()
+    taken[0].written = 1  # it stands in the jsonl, and only in the text it is missing
+    for number in range(3, 5):
+        studio.final(str(number), number)
+    studio.box.settle(0)
+    assert [fact.event.text for fact in studio.box.take() if isinstance(fact.event, wire.Final)] == [
+        "2",
+        "3",
+        "4",
+    ]
+    studio.box.settle(0)
+    gap, *rest = studio.box.take()
+    assert isinstance(gap.event, LogGap)
+    assert (gap.event.lost_finals, gap.event.lost_lines) == (1, 1)
+    assert studio.box.forget_losses() == 2
+    assert studio.box.newly_lost_lines() == 3
+    studio.box.settle(1)
+    assert studio.box.take() == rest, "a gap that was told is not told again"
+
+
+def test_nothing_is_kept_of_a_stream_that_was_closed_and_written() -> None:
+    studio = Studio()
+    studio.tell(wire.StreamOpened(source="websocket"))
+    studio.final("hello")
+    studio.tell(wire.StreamClosed(reason="end"))
+    assert len(studio.box.alive()) == 1
+    studio.box.settle(len(studio.box.take()))
+    assert studio.box.alive() == set()
