@@ -1,220 +1,228 @@
-// Live captions of one captiond: events of /v1/captions in, lines of text out.
-// Query: stream (a name or *), history; on /overlay also lines, size, color, align. A token goes into the
-// fragment (#token=...), which is never sent to a server. Text from the wire is only ever set as textContent.
-"use strict";
+// The captions page: puts its parts together. Query: stream, history, and every setting that the help names.
 
-const LONGEST_HISTORY = 1000; // what the daemon sends at most
-const KEPT_LINES = 2000; // on the page; the oldest go
-const FIRST_DELAY_MS = 300;
-const LONGEST_DELAY_MS = 8000;
-const SILENT_MS = 15000; // a caption that stays open without news for so long is no longer live
+import { Access } from "./access.js";
+import { Connection } from "./connection.js";
+import { Controls } from "./controls.js";
+import { Feed } from "./feed.js";
+import { Follow } from "./follow.js";
+import { listenForKeys } from "./keys.js";
+import { Panels } from "./panels.js";
+import { Picker } from "./picker.js";
+import { watchStreams } from "./presence.js";
+import { hideBarWhenStill, offerFullScreen, toggleFullScreen } from "./screen.js";
+import { Settings } from "./settings.js";
+import { Status } from "./status.js";
+import { Transcript } from "./transcript.js";
 
-const query = new URLSearchParams(location.search);
-const overlay = document.documentElement.classList.contains("overlay");
-const stream = query.get("stream") || "*";
-const token = new URLSearchParams(location.hash.slice(1)).get("token");
+const KEPT_LINES = 2000; // on the page and in its files; the oldest go
+const KEPT_TRANSCRIPTS = 6; // of selections that were shown before
+const LOOK_MS = { open: 3000, visible: 15000, hidden: 60000 }; // between looks at the list of streams
+const STREAM = /^(?:\*|[A-Za-z0-9._-]{1,64})$/;
+
 const element = (id) => document.getElementById(id);
-const finals = element("finals");
-const scroll = element("scroll");
-const open = element("open");
-const follow = element("follow");
+const asked = new URLSearchParams(location.search);
+const history_ = /^\d{1,4}$/.test(asked.get("history") ?? "") ? Number(asked.get("history")) : undefined;
+const bounds = { kept: KEPT_LINES, history: history_ };
 
-const state = {
-  epoch: null,
-  told: new Map(), // stream -> newest seq shown
-  skip: new Map(), // stream -> up to where a resumed connection repeats what was shown
-  partials: new Map(), // "stream/segment" -> event
-  behind: new Map(), // stream -> ms, while the daemon says that it is behind
-  names: new Set(),
-  delay: FIRST_DELAY_MS,
-  connected: false,
+const settings = new Settings(
+  {
+    size: "auto",
+    lines: "all",
+    theme: "auto",
+    font: "sans",
+    position: "bottom",
+    align: "start",
+    color: "auto",
+    background: "auto",
+    names: "auto",
+    partials: "1",
+    keys: "1",
+  },
+  { keep: true },
+);
+const access = new Access();
+const status = new Status(element("status"), {
+  title: element("empty-title"),
+  detail: element("empty-detail"),
+  trouble: element("trouble"),
+});
+const feed = new Feed(access, status, { finals: element("finals"), open: element("open"), bounds });
+const panels = new Panels(document.querySelectorAll("[aria-controls]"));
+const follow = new Follow(element("scroll"), element("lines"), showFollowing);
+const transcripts = new Map(); // selection -> transcript, the last one shown at the end
+let shown = STREAM.test(asked.get("stream") ?? "") ? asked.get("stream") : "*";
+let unseen = 0; // lines that came while somebody read back
+
+// --- streams ------------------------------------------------------------------------------------------
+
+const picker = new Picker(
+  { name: element("stream-name"), mark: element("stream-mark"), list: element("stream-list"), none: element("no-streams") },
+  { chosen: shown, onChoose: choose },
+);
+const list = watchStreams(access, feed.presence, {
+  interval: () => (document.hidden ? LOOK_MS.hidden : panels.open === "streams" ? LOOK_MS.open : LOOK_MS.visible),
+  onMissed: () => feed.suspect(),
+});
+let others = null; // listens to all streams while one is shown and the choice is open
+
+function show(stream) {
+  const before = transcripts.get(stream);
+  const transcript = before ?? new Transcript(stream, bounds);
+  if (!before && !transcripts.size) transcript.restore();
+  transcripts.delete(stream);
+  transcripts.set(stream, transcript);
+  if (transcripts.size > KEPT_TRANSCRIPTS) transcripts.delete(transcripts.keys().next().value);
+  shown = stream;
+  picker.choose(stream);
+  feed.select(stream, transcript);
+  picker.show(feed.presence.list());
+  follow.live();
+}
+
+function choose(stream) {
+  if (stream === shown) return;
+  const url = new URL(location.href);
+  if (stream === "*") url.searchParams.delete("stream");
+  else url.searchParams.set("stream", stream);
+  history.replaceState(null, "", url);
+  show(stream);
+  listenToOthers();
+}
+
+function listenToOthers() {
+  others?.stop();
+  others = null;
+  if (panels.open !== "streams" || shown === "*") return;
+  const query = () => ({ stream: "*", history: 0 });
+  const onEvent = (event) => event.stream !== shown && feed.presence.take(event);
+  others = new Connection(access, { query, onEvent, onState: () => {} });
+  others.start();
+}
+
+// --- what is shown --------------------------------------------------------------------------------------
+
+function showFollowing(following) {
+  unseen = following ? 0 : unseen;
+  element("follow").hidden = following;
+  countUnseen();
+}
+
+function countUnseen() {
+  element("unseen").textContent = unseen ? `${unseen} new` : "";
+}
+
+function showLines() {
+  const { entries } = feed.transcript;
+  const several = new Set(feed.presence.list().map((one) => one.name)).size > 1;
+  document.documentElement.classList.toggle("several", shown === "*" && several);
+  document.documentElement.classList.toggle("empty", feed.empty);
+  element("dropped").hidden = !feed.transcript.dropped;
+  const newest = entries.at(-1);
+  if (newest === showLines.newest) return;
+  showLines.newest = newest;
+  if (!follow.following) unseen += 1;
+  countUnseen();
+}
+
+function showStreams() {
+  picker.show(feed.presence.list());
+  showLines();
+}
+
+function showState({ detail }) {
+  const asking = detail.kind === "token";
+  element("token-form").hidden = !asking;
+  if (asking) {
+    element("token-said").textContent = detail.wrong ? "That token was not accepted." : "";
+    element("token").focus();
+  }
+  if (detail.kind === "open") element("server").textContent = `${detail.server}, model ${detail.model}`;
+  const name = shown === "*" ? "Live captions" : `${shown} · Live captions`;
+  document.title = detail.kind === "open" ? name : `(${status.state}) ${name}`;
+  showLines();
+}
+
+// --- the bar ----------------------------------------------------------------------------------------------
+
+const controls = new Controls(element("settings"), settings, element("scroll"), () => shown);
+// What most people never open is loaded when it is opened.
+const later = {
+  async save() {
+    const { Save } = await import("./save.js");
+    const parts = {
+      stream: element("save-stream"),
+      streamRow: element("save-stream-row"),
+      summary: element("save-summary"),
+      bound: element("save-bound"),
+      said: element("save-said"),
+      buttons: [...document.querySelectorAll("#save button[value]")],
+    };
+    return new Save(parts, () => feed.transcript);
+  },
+  async microphone() {
+    const { Microphone } = await import("./microphone.js");
+    const parts = {
+      button: element("microphone-button"),
+      toggle: element("microphone-toggle"),
+      said: element("microphone-said"),
+      name: element("microphone-name"),
+      device: element("microphone-device"),
+      deviceRow: element("microphone-device-row"),
+      meter: element("microphone-meter"),
+    };
+    const onAir = (stream) => shown !== "*" && choose(stream);
+    return new Microphone(access, parts, { show: () => panels.show("microphone"), onAir });
+  },
 };
 
-function address() {
-  const base = new URL("v1/captions", location.href);
-  base.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  base.hash = "";
-  base.search = "";
-  const asked = base.searchParams;
-  asked.set("stream", stream);
-  if (state.epoch === null) {
-    asked.set("history", query.get("history") || (overlay ? "0" : "100"));
-  } else {
-    asked.set("history", String(LONGEST_HISTORY));
-    asked.set("epoch", state.epoch);
-    // A seq counts one stream; of all streams the whole history is asked, and what was shown is skipped.
-    if (stream !== "*") asked.set("since", String(state.told.get(stream) || 0));
-  }
-  return base.href;
+/** Makes a part once. */
+function part(name) {
+  part[name] ??= later[name]();
+  return part[name];
 }
 
-function connect() {
-  const socket = token
-    ? new WebSocket(address(), ["captiond", `token.${token}`])
-    : new WebSocket(address());
-  socket.onmessage = (message) => take(JSON.parse(message.data));
-  socket.onclose = (closed) => {
-    state.connected = false;
-    state.partials.clear();
-    state.behind.clear();
-    draw();
-    if (closed.code === 1000) return status("lost", "the daemon has nothing more to say");
-    if (closed.code === 1008) return status("lost", `refused${closed.reason ? `: ${closed.reason}` : ""}`);
-    status("lost", "disconnected, trying again");
-    setTimeout(connect, state.delay * (0.5 + Math.random() / 2));
-    state.delay = Math.min(LONGEST_DELAY_MS, 2 * state.delay);
-  };
-}
+panels.addEventListener("open", ({ detail }) => {
+  if (detail === "settings") controls.show();
+  if (detail === "save") part("save").then((save) => save.refresh());
+  if (detail === "microphone") part("microphone");
+  if (detail === "streams") list.now();
+  listenToOthers();
+});
+panels.addEventListener("close", listenToOthers);
+feed.addEventListener("line", showLines);
+feed.addEventListener("state", showState);
+feed.presence.addEventListener("change", showStreams);
+element("follow").addEventListener("click", () => follow.live());
+element("clear").addEventListener("click", () => {
+  feed.clear();
+  part("save").then((save) => save.refresh());
+});
+element("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const taken = access.give(element("token").value);
+  element("token-said").textContent = taken ? "" : "A token has letters, digits and signs, and no spaces.";
+  if (taken) list.now();
+});
+addEventListener("pagehide", () => feed.transcript.save());
 
-function take(event) {
-  if (event.type === "hello") return greet(event);
-  if (event.type === "error") return status("lost", event.message);
-  if (event.type === "stream.opened") state.skip.delete(event.stream); // its numbering may begin anew
-  if (event.seq <= (state.skip.get(event.stream) || 0)) return undefined;
-  state.told.set(event.stream, event.seq);
-  state.delay = FIRST_DELAY_MS;
-  if (event.stream) state.names.add(event.stream);
-  const segment = `${event.stream}/${event.segment}`;
-  switch (event.type) {
-    case "speech.started":
-      state.partials.set(segment, { stream: event.stream, committed: "", tentative: "", at: Date.now() });
-      break;
-    case "transcript.partial":
-      state.partials.set(segment, { ...event, at: Date.now() });
-      break;
-    case "transcript.final":
-      state.partials.delete(segment);
-      addLine(event);
-      break;
-    case "transcript.suppressed":
-      state.partials.delete(segment);
-      break;
-    case "stream.closed":
-      for (const key of state.partials.keys()) {
-        if (key.startsWith(`${event.stream}/`)) state.partials.delete(key);
-      }
-      state.behind.delete(event.stream);
-      break;
-    case "lag":
-      if (event.level === "ok") state.behind.delete(event.stream);
-      else state.behind.set(event.stream, event.behind_ms);
-      break;
-    case "audio.lost":
-      addNote(`${((event.end_ms - event.start_ms) / 1000).toFixed(1)} s of sound were lost here`);
-      break;
-    default:
-  }
-  return draw();
-}
+offerFullScreen(element("full-screen"));
+hideBarWhenStill();
+listenForKeys(
+  {
+    f: toggleFullScreen,
+    "+": () => controls.resize(1),
+    "=": () => controls.resize(1),
+    "-": () => controls.resize(-1),
+    0: () => settings.set("size", "auto"),
+    l: () => follow.live(),
+    m: () => part("microphone").then((microphone) => microphone.toggle()),
+    c: () => panels.toggle("streams"),
+    d: () => panels.toggle("save"),
+    s: () => panels.toggle("settings"),
+    t: () => controls.turnTheme(),
+    "?": () => panels.toggle("help"),
+  },
+  () => settings.get("keys") === "1",
+);
 
-function greet(hello) {
-  const same = state.epoch === String(hello.epoch);
-  if (state.epoch !== null && hello.gap) addNote("some captions may be missing here");
-  state.skip = same ? new Map(state.told) : new Map();
-  if (!same) state.told = new Map();
-  state.epoch = String(hello.epoch);
-  state.connected = true;
-  draw();
-}
-
-function words(text, kind) {
-  const span = document.createElement("span");
-  if (kind) span.className = kind;
-  span.textContent = text;
-  return span;
-}
-
-function line(event) {
-  const row = document.createElement("p");
-  row.className = "line";
-  if (stream === "*" && state.names.size > 1) row.append(words(event.stream, "name"));
-  return row;
-}
-
-function addLine(event) {
-  if (!event.text) return;
-  const row = line(event);
-  row.append(words(event.text));
-  append(row);
-}
-
-function addNote(text) {
-  const row = document.createElement("p");
-  row.className = "line gap";
-  row.textContent = text;
-  append(row);
-}
-
-function append(row) {
-  finals.append(row);
-  const kept = overlay ? Number(query.get("lines")) || 2 : KEPT_LINES;
-  while (finals.childElementCount > kept) finals.firstElementChild.remove();
-}
-
-let following = true;
-
-function draw() {
-  open.replaceChildren(
-    ...[...state.partials.values()].map((event) => {
-      const row = line(event);
-      if (event.committed || event.tentative) {
-        row.append(words(event.committed), words(event.tentative, "tentative"));
-      } else {
-        row.append(words("…", "waiting"));
-      }
-      return row;
-    }),
-  );
-  if (following) scroll.scrollTop = scroll.scrollHeight;
-  if (state.connected) {
-    const behind = Math.max(0, ...state.behind.values());
-    if (behind) status("behind", `${(behind / 1000).toFixed(1)} s behind`);
-    else status("live", "live");
-  }
-}
-
-function status(kind, text) {
-  const shown = element("status");
-  if (shown.dataset.state === kind && shown.textContent === text) return; // said once, not at each event
-  shown.dataset.state = kind;
-  shown.textContent = text;
-}
-
-function style() {
-  const root = document.documentElement.style;
-  const rules = [
-    ["size", /^\d{1,3}(px|vw|vh|rem)$/],
-    ["color", /^(#?[0-9a-f]{3,8}|[a-z]{3,20})$/i],
-    ["align", /^(left|center|right)$/],
-  ];
-  for (const [name, allowed] of rules) {
-    const value = query.get(name);
-    if (!value || !allowed.test(value)) continue;
-    const hex = name === "color" && /^[0-9a-f]{3,8}$/i.test(value);
-    root.setProperty(`--overlay-${name}`, hex ? `#${value}` : value);
-  }
-}
-
-if (follow) {
-  scroll.addEventListener("scroll", () => {
-    following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
-    follow.hidden = following;
-  });
-  follow.addEventListener("click", () => {
-    following = true;
-    follow.hidden = true;
-    draw();
-  });
-  addEventListener("resize", draw);
-}
-
-// A stream whose speaker vanished leaves its open line; it is taken down when nothing more comes.
-setInterval(() => {
-  for (const [key, event] of state.partials) {
-    if (Date.now() - event.at > SILENT_MS) state.partials.delete(key);
-  }
-  draw();
-}, 5000);
-
-style();
-connect();
+show(shown);

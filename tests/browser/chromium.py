@@ -31,14 +31,18 @@ FLAGS = (
 )
 
 
+LOADED = "document.readyState === 'complete'"
+
+
 def chromium_path() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Page:
-    """One tab."""
+    """One tab. ``complaints``: what the page's own code and its policy had to say against it."""
 
     def __init__(self, socket: ClientConnection) -> None:
+        self.complaints: list[str] = []
         self._socket = socket
         self._count = 0
 
@@ -50,12 +54,52 @@ class Page:
             if answer.get("id") == self._count:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
+            self._note(answer)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        parameters = event.get("params", {})
+        if event.get("method") == "Runtime.exceptionThrown":
+            details = parameters["exceptionDetails"]
+            self.complaints.append(details.get("exception", {}).get("description", details["text"]))
+        elif event.get("method") == "Log.entryAdded":
+            entry = parameters["entry"]
+            if entry["level"] == "error" and entry["source"] != "network":
+                self.complaints.append(f"{entry['source']}: {entry['text']}")
 
     async def value(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
-        result = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """The value of a JavaScript expression; of a promise, what it comes to."""
+        result = await self.call(
+            "Runtime.evaluate",
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=True,
+            userGesture=True,
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    async def press(self, key: str, *, modifiers: int = 0) -> None:
+        """One key, as a person presses it."""
+        text = {"text": key} if len(key) == 1 else {}
+        code = {"Enter": 13, "Escape": 27, "Tab": 9}.get(key, 0)
+        common = {"key": key, "modifiers": modifiers, "windowsVirtualKeyCode": code}
+        if key == "Enter":
+            text = {"text": "\r"}
+        await self.call("Input.dispatchKeyEvent", type="keyDown", **common, **text)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    async def tree(self) -> list[dict[str, Any]]:
+        """What screen readers are told: nodes that are not ignored, with role, name and live state."""
+        nodes = (await self.call("Accessibility.getFullAXTree"))["nodes"]
+        return [
+            {
+                "role": node["role"]["value"],
+                "name": node.get("name", {}).get("value", ""),
+                **{each["name"]: each["value"].get("value") for each in node.get("properties", [])},
+            }
+            for node in nodes
+            if not node["ignored"]
+        ]
 
     async def until(self, expression: str, timeout_s: float = 20.0) -> None:
         """Waits until the expression is true."""
@@ -63,11 +107,14 @@ class Page:
             while not await self.value(expression):  # noqa: ASYNC110 (the page is asked from outside)
                 await asyncio.sleep(0.05)
 
-    async def look(self, *, dark: bool = True, width: int = 1280, height: int = 720) -> None:
-        """Sets the window's size and the colour scheme that the page is told."""
-        scheme = "dark" if dark else "light"
-        feature = [{"name": "prefers-color-scheme", "value": scheme}]
-        await self.call("Emulation.setEmulatedMedia", features=feature)
+    async def look(self, *, dark: bool = True, width: int = 1280, height: int = 720, **features: str) -> None:
+        """Sets the window's size, the colour scheme and other media ``features`` that the page is told."""
+        wanted = {"prefers-color-scheme": "dark" if dark else "light"}
+        wanted |= {name.replace("_", "-"): value for name, value in features.items()}
+        await self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": name, "value": value} for name, value in wanted.items()],
+        )
         await self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -83,11 +130,16 @@ class Page:
 
     async def go(self, url: str) -> None:
         await self.call("Page.navigate", url=url)
-        await self.until("document.readyState === 'complete'")
+        await self.until(f"location.href !== 'about:blank' && {LOADED}" if "://" in url else LOADED)
+
+    async def reload(self) -> None:
+        await self.value("window.old = true")
+        await self.call("Page.reload")
+        await self.until(f"!window.old && {LOADED}")
 
 
 @asynccontextmanager
-async def chromium_page(url: str) -> AsyncIterator[Page]:
+async def chromium_page(url: str, *flags: str) -> AsyncIterator[Page]:
     """A page showing ``url``. The browser and its folder are gone afterwards."""
     path = chromium_path()
     assert path is not None, "chromium_path() is asked first"
@@ -95,6 +147,7 @@ async def chromium_page(url: str) -> AsyncIterator[Page]:
         browser = await asyncio.create_subprocess_exec(
             path,
             *FLAGS,
+            *flags,
             f"--user-data-dir={folder}",
             "about:blank",
             stdout=asyncio.subprocess.DEVNULL,
@@ -113,6 +166,8 @@ async def chromium_page(url: str) -> AsyncIterator[Page]:
             tab_address = address.split("/devtools/")[0] + f"/devtools/page/{tab['targetId']}"
             async with connect(tab_address, proxy=None, max_size=None, compression=None) as socket:
                 page = Page(socket)
+                for domain in ("Runtime", "Log", "Page"):
+                    await page.call(f"{domain}.enable")
                 await page.go(url)
                 yield page
         finally:
