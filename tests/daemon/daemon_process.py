@@ -38,7 +38,8 @@ class DaemonProcess:
         self.said = ""
         self._settings = (f"server.port={self.port}", *settings)
         self._cwd = cwd
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        places = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._environment = {**os.environ, "PYTHONPATH": places, **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
 

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,29 @@ async def test_a_stop_in_the_middle_of_speech_writes_the_last_words(tmp_path: Pa
         await home.running
     assert written(tmp_path, "txt") == "turn on the\n"
     assert read_vtt(written(tmp_path, "vtt"))[0].lines == ("turn on the",)
+
+
+async def test_a_stop_while_the_disk_is_slow_writes_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, write, finish = threading.Event(), os.write, FactBox.finish
+
+    def slow_write(descriptor: int, data: bytes) -> int:
+        assert go_on.wait(60)
+        return write(descriptor, data)
+
+    def finish_and_go_on(box: FactBox, code: int, reason: str = "") -> None:
+        finish(box, code, reason)
+        go_on.set()
+
+    monkeypatch.setattr("captiond.files.log_file.os.write", slow_write)
+    monkeypatch.setattr(FactBox, "finish", finish_and_go_on)
+    async with house(TWICE, config=files_in(tmp_path)) as home, home.speaker("stream=hall") as speaker:
+        await speaker.speak(audio_of(TWICE), pace=None)
+        await speaker.until(FINAL, 2)
+        home.stop.set()
+        await home.running
+    assert written(tmp_path, "txt").splitlines() == SAID
 
 
 async def test_a_disk_that_is_full_from_the_start_is_told_at_once(
