@@ -1,4 +1,4 @@
-"""The daemon as a whole: bind, load the model, serve, and stop in order.
+"""The daemon as a whole: bind, load the model, serve, obey a reload, and stop in order.
 
 Takes: a configuration and a way to load an engine. Gives: one port that answers from the first moment
 (``/readyz`` says what is missing) until every final is out. Knows every part and no part's inside.
@@ -8,51 +8,52 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
 
 from captiond_engine.engine import Engine
-from captiond_engine.errors import CaptiondError, DeviceError
-from captiond_engine.progress import Progress, ProgressEvent
+from captiond_engine.errors import CaptiondError, ConfigError, DeviceError
+from captiond_engine.progress import Progress
 from captiond_engine.scheduler import Scheduler
 from websockets.asyncio.server import ServerConnection
 
 from captiond import __version__
 from captiond.access import Access
 from captiond.admission import Admission
-from captiond.config import Config, SourceConfig
-from captiond.context import Context
-from captiond.health import Health
+from captiond.config import Config, LogConfig
+from captiond.context import Context, counted, make_context
 from captiond.http import Front
-from captiond.hub import Hub
-from captiond.listener import listen, page_address, tls_context
-from captiond.messages import ClientError
+from captiond.listener import Listening, listen, load_pair, page_address, tls_context
+from captiond.loading import CLOSING, LOADING, StartNews, in_thread
 from captiond.meter import DaemonState, EventMeter, MeteredDevice, metered
 from captiond.metrics import Metrics
-from captiond.progress import describe
+from captiond.parts import Parts
 from captiond.readiness import Readiness
-from captiond.sessions import Sessions
+from captiond.reload import Change, check_sinks, prepare
+from captiond.routes import Conversations
 from captiond.sinks import ROUTES as SINK_ROUTES
-from captiond.sinks import SINKS, Run
-from captiond.sources import KINDS
 from captiond.sources import ROUTES as SOURCE_ROUTES
+from captiond.systemd import Notifier
+from captiond.vitals import Vitals
 from captiond.wire import CLOSE_SHUTDOWN
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-LOADING = "loading the model"  # the thread's name
 Loader = Callable[[Progress], Engine]
 
 ROUTES = SOURCE_ROUTES | SINK_ROUTES
 FAILURES_IN_A_ROW = 3  # of the device, before the daemon calls itself not ready
-GOODBYE_S = 2.0  # for the last messages and close frames, once every final is out
+GOODBYE_S = 1.5  # for the last messages and close frames, once every final is out
+LEAVE_S = 0.25  # for the device, and for the last sockets, even where that time is over
 
 
 class App:
-    """One daemon. ``on_bound`` is told the address once the port answers, ``progress`` how loading goes."""
+    """One daemon. ``on_bound`` is told the address once the port answers, ``progress`` how loading goes.
+
+    ``reread`` gives the configuration anew when a reload is asked for (ConfigError: the old one stays), and
+    ``set_log`` is given the [log] table that holds then.
+    """
 
     def __init__(
         self,
@@ -62,55 +63,69 @@ class App:
         on_bound: Callable[[str], None] = lambda address: None,
         progress: Progress = lambda event: None,
         on_ready: Callable[[], None] = lambda: None,
+        reread: Callable[[], Config] | None = None,
+        set_log: Callable[[LogConfig], None] = lambda log: None,
+        notifier: Notifier | None = None,
     ) -> None:
         self.readiness = Readiness()
         self.metrics = Metrics()
-        self.admission = Admission(config.limits)
-        self._state = DaemonState(self.readiness, self.admission)
+        self._admission = Admission(config.limits)
+        self._state = DaemonState(self.readiness, self._admission)
         self.metrics.registry.register(self._state)
         self._config = config
         self._load = load
         self._on_bound = on_bound
         self._progress = progress
         self._on_ready = on_ready
+        self._reread = reread or (lambda: self._config)
+        self._set_log = set_log
+        self._notifier = notifier or Notifier()
         access = Access(config.server)
-        self._front = Front(access, self.admission, self.readiness, ROUTES, __version__, self.metrics)
-        self._talking = 0
-        self._nobody = asyncio.Event()
-        self._nobody.set()
-        self._tls = tls_context(config.server)
-        self._wanted = {name: run for name, (wanted, run) in SINKS.items() if wanted(config)}
-        self._sinks: list[asyncio.Task[None]] = []
+        self._front = Front(access, self._admission, self.readiness, ROUTES, __version__, self.metrics)
+        self._conversations = Conversations()
+        self._tls: ssl.SSLContext | None = tls_context(config.server)
+        self._parts: Parts | None = None
+        self._reload_asked = asyncio.Event()
+        self._ready = False
+        check_sinks(config)
 
     @property
     def context(self) -> Context | None:
         """Hub and sessions; None while the model is loading."""
         return self._front.context
 
+    def reload(self) -> None:
+        """Read the configuration anew and follow it, soon; from the loop's thread."""
+        self._reload_asked.set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop``, then end every stream with its finals. Raises CaptiondError."""
         self.readiness.block("model", f"The model {self._config.model.name} is being loaded.")
         server = await listen(self._config, self._front, metered(self._converse, self.metrics), self._tls)
+        loop = asyncio.get_running_loop()
+        leave_at = 0.0
         try:
             self._on_bound(page_address(self._config.server, server.port))
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(self._serve(), name="serving")
+                reloading = tasks.create_task(self._obey_reloads(), name="reloading")
                 await stop.wait()
                 self.readiness.stop()
+                self._notifier.stopping()
+                reloading.cancel()
+                leave_at = loop.time() + self._config.limits.drain_ms / 1000 + GOODBYE_S
                 if self._front.context is not None:
-                    await self._drain(self._front.context)
+                    await self._drain(self._front.context, leave_at)
                 serving.cancel()
         except* CaptiondError as group:
             raise first(group) from None
         finally:
-            server.close(code=CLOSE_SHUTDOWN, reason="the daemon is stopping")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE_S):
-                    await server.wait_closed()
+            await _leave(server, max(leave_at - loop.time(), LEAVE_S))
 
     async def _serve(self) -> None:
-        """Load the model, then run the device and the configured sources."""
-        engine = await in_thread(self._loaded, name=LOADING)
+        """Load the model, then run the device and the configured sources and sinks."""
+        news = StartNews(self.readiness, self._notifier, self._progress)
+        engine = await in_thread(lambda: self._load(news), name=LOADING)
         try:
             scheduler = Scheduler(
                 MeteredDevice(engine.device, self.metrics),
@@ -118,138 +133,118 @@ class App:
                 on_error=lambda error: self._tell_failure(error, scheduler.failures),
                 on_recovery=lambda: self.readiness.clear("device"),
             )
+            await scheduler.probe()  # the way that every job will go
             context = make_context(self._config, engine, scheduler, self.metrics)
             self._state.watch(context.hub, context.sessions)
             context.hub.attach(EventMeter(self.metrics, self._state))
             self.metrics.model(engine.info)
-            for source in self._config.source:
-                self.readiness.block(f"source {source.name}", f"Source {source.name} is starting.")
-            self._front.context = context
-            self.readiness.clear("model")
-            self._on_ready()
-            log.info("ready: model %s on %s", engine.traits.name, engine.info.get("device", "this machine"))
+            vitals = Vitals(scheduler, self.readiness, self.metrics, self._notifier, self._sentence)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(scheduler.run(), name="scheduler")
-                for source in self._config.source:
-                    tasks.create_task(self._play(source, context), name=f"source {source.name}")
-                for name, run in self._wanted.items():
-                    sink = tasks.create_task(self._sink(name, run, context), name=f"sink {name}")
-                    self._sinks.append(sink)
+                tasks.create_task(vitals.keep_asking(), name="device probe")
+                self._parts = Parts(context, self.readiness, tasks)
+                self._parts.start()
+                self._front.context = context
+                self.readiness.clear("model")
+                await self._parts.first_words()
+                self._tell_ready(engine)
+                tasks.create_task(vitals.beat(), name="heartbeat")
         finally:
-            engine.close()
+            with suppress(TimeoutError):  # a device that hangs: the process ends without it
+                async with asyncio.timeout(LEAVE_S):
+                    await in_thread(engine.close, name=CLOSING)
 
-    def _loaded(self) -> Engine:
-        def tell(event: ProgressEvent) -> None:
-            self.readiness.block("model", describe(event))
-            self._progress(event)
+    def _tell_ready(self, engine: Engine) -> None:
+        self._ready = True
+        self._notifier.ready()
+        self._on_ready()
+        log.info("ready: model %s on %s", engine.traits.name, engine.info.get("device", "this machine"))
 
-        return self._load(tell)
+    def _sentence(self) -> str:
+        context = self._front.context
+        what = context.summary() if context else "starting"
+        return "; ".join([what, *self.readiness.reasons(), *self.readiness.degraded()])
 
     def _tell_failure(self, error: DeviceError, failures: int) -> None:
         log.error("%s", error, extra={"code": error.code})
         if failures >= FAILURES_IN_A_ROW:
             self.readiness.block("device", f"The device has failed {failures} times in a row: {error}")
 
-    async def _play(self, source: SourceConfig, context: Context) -> None:
-        """Run one source. What is wrong with it is told, and the others go on."""
-        health = Health(self.readiness, f"source {source.name}")
-        try:
-            await KINDS[str(source.__struct_config__.tag)](source, context, health)
-        except (CaptiondError, ClientError) as error:
-            told = {"stream": source.name, "code": error.code}
-            log.error("source %s does not run: %s", source.name, error, extra=told)
-            health.trouble(f"Source {source.name} does not run: {error}")
+    # --- reload -----------------------------------------------------------------------------------------
 
-    async def _sink(self, name: str, run: Run, context: Context) -> None:
-        """Run one sink until it is finished. What is wrong with it is told, and captions go on."""
-        health = Health(self.readiness, f"sink {name}")
+    async def _obey_reloads(self) -> None:
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            if self._ready:
+                self._notifier.reloading()
+            try:
+                await self._reload()
+            finally:
+                if self._ready:
+                    self._notifier.status(self._sentence())
+                    self._notifier.ready()
+
+    async def _reload(self) -> None:
+        """Follow the configuration as it is now: all of it, or nothing where it cannot be used."""
         try:
-            await run(context, health)
-        except CaptiondError as error:
-            log.error("%s does not run: %s", name, error, extra={"sink": name, "code": error.code})
-            health.trouble(f"{name} does not run: {error}")
+            wanted = await asyncio.to_thread(self._reread)
+            change = prepare(self._config, wanted)
+            if self._tls:
+                load_pair(self._tls, change.config.server)
+        except ConfigError as error:
+            log.error("the configuration is not followed, the one before holds: %s", error)
+            self.readiness.degrade("configuration", f"The configuration is not followed: {error}")
+            return
+        self.readiness.clear("configuration")
+        for key in change.waiting:
+            log.warning("the configuration has changed %s, which needs a restart", key)
+        await self._follow(change)
+        log.info("the configuration was read again and holds")
+
+    async def _follow(self, change: Change) -> None:
+        before, self._config = self._config, change.config
+        self._front.access = change.access
+        self._admission.limits = change.config.limits
+        if before.log != change.config.log:
+            self._set_log(change.config.log)
+        if self._front.context and self._parts:
+            self._front.context.reconfigure(change.config)
+            await self._parts.follow(before)
+
+    # --- stop -------------------------------------------------------------------------------------------
 
     async def _converse(self, connection: ServerConnection) -> None:
         path = (connection.request.path if connection.request else "").partition("?")[0]
-        if self._front.context is None:
-            return
-        self._talking += 1
-        self._nobody.clear()
-        try:
-            await ROUTES[path](connection, self._front.context)
-        finally:
-            self._talking -= 1
-            if not self._talking:
-                self._nobody.set()
+        if self._front.context is not None:
+            with self._conversations.one_more():
+                await ROUTES[path](connection, self._front.context)
 
-    async def _drain(self, context: Context) -> None:
+    async def _drain(self, context: Context, leave_at: float) -> None:
         """Every stream's finals first, then every box's last message, then close code 1001."""
-        log.info("stopping: finishing %d streams", len(context.sessions.present()))
+        finishing = f"stopping: finishing {counted(len(context.sessions.present()), 'stream')}"
+        log.info("%s", finishing)
+        self._notifier.status(finishing)
         try:
-            async with asyncio.timeout(self._config.limits.drain_ms / 1000):
+            async with asyncio.timeout_at(leave_at - GOODBYE_S):
                 await context.sessions.drain("shutdown")
         except TimeoutError:
             log.warning("some streams had no final in time")
         for box in context.hub.boxes():
             box.finish(CLOSE_SHUTDOWN, "the daemon is stopping")
-        context.hub.finish_sinks(CLOSE_SHUTDOWN, "the daemon is stopping")
-        if self._sinks:
-            await asyncio.wait(self._sinks, timeout=GOODBYE_S)
+        if self._parts:
+            await self._parts.finish_sinks(CLOSE_SHUTDOWN, "the daemon is stopping", until=leave_at)
         with suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_S):
-                await self._nobody.wait()
+            async with asyncio.timeout_at(leave_at):
+                await self._conversations.nobody.wait()
 
 
-def load_engine(config: Config, progress: Progress) -> Engine:
-    """The engine that ``config`` asks for; blocking. A model that is not here is downloaded."""
-    model = config.model
-    engine = Engine.load(model.name, device=model.device, progress=progress)
-    return engine.with_windows(
-        None if model.window_partial == "auto" else model.window_partial,
-        None if model.window_final == "auto" else model.window_final,
-    )
-
-
-def make_context(
-    config: Config, engine: Engine, scheduler: Scheduler, metrics: Metrics | None = None
-) -> Context:
-    """Hub and sessions over ``engine``, as the edges see them."""
-    hub = Hub(
-        server=f"captiond/{__version__}",
-        model=engine.traits.name,
-        max_finals=config.history.finals,
-        max_closed=config.history.streams,
-        max_facts=config.limits.queue_facts,
-        max_bytes=config.limits.queue_bytes,
-    )
-    return Context(config, hub, Sessions(config, engine, scheduler, hub), metrics or Metrics())
-
-
-async def in_thread(work: Callable[[], T], name: str) -> T:
-    """``work()`` in a thread that a stopping process does not wait for; compiling cannot be interrupted."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: Exception | None) -> None:
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(result)  # type: ignore[arg-type]  # None only where T is
-
-    def run() -> None:
-        result: T | None = None
-        failure: Exception | None = None
-        try:
-            result = work()
-        except Exception as error:  # carried to the task that waits, whatever it is
-            failure = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return await answer
+async def _leave(server: Listening, longest_s: float) -> None:
+    """Close the port and what is still connected."""
+    server.close(code=CLOSE_SHUTDOWN, reason="the daemon is stopping")
+    with suppress(TimeoutError):
+        async with asyncio.timeout(longest_s):
+            await server.wait_closed()
 
 
 def first(group: BaseExceptionGroup[CaptiondError]) -> CaptiondError:

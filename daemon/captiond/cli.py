@@ -7,11 +7,11 @@ people goes to standard error; standard output holds results only. Heavy imports
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import importlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -85,10 +85,13 @@ def serve(config_path: Path | None, model: str | None, settings: tuple[str, ...]
     """Run the daemon."""
     from captiond_engine.engine import import_max
 
-    from captiond.app import LOADING, App, load_engine
+    from captiond.app import App
+    from captiond.loading import load_engine, still_running
     from captiond.progress import StartDisplay
+    from captiond.systemd import Notifier
     from captiond.telemetry import set_up_logging
 
+    faulthandler.enable()  # whoever ends a daemon that hangs (SIGABRT) is told where it stood
     config = _load(config_path, model, settings)
     set_up_logging(config.log)
     import_max()  # here, as the model is loaded in another thread
@@ -101,12 +104,16 @@ def serve(config_path: Path | None, model: str | None, settings: tuple[str, ...]
                 on_bound=lambda address: print(f"captions page: {address}", file=sys.stderr, flush=True),
                 progress=display,
                 on_ready=display.close,
+                reread=lambda: _load(config_path, model, settings),
+                set_log=set_up_logging,
+                notifier=Notifier.from_environment(),
             )
-            await app.run(stop_on_signal())
+            stop = stop_on_signal()
+            reload_on_hangup(app.reload, stop)
+            await app.run(stop)
 
     asyncio.run(run())
-    if any(thread.name == LOADING for thread in threading.enumerate()):
-        # A compilation cannot be interrupted, and nothing of it is needed any more.
+    if still_running():  # what cannot be interrupted, and of which nothing is needed any more
         sys.stderr.flush()
         os._exit(0)
 
@@ -125,6 +132,19 @@ def stop_on_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     return stop
+
+
+def reload_on_hangup(reload: Callable[[], None], stop: asyncio.Event) -> None:
+    """SIGHUP reads the configuration anew. Where the terminal that started the daemon has gone, it stops."""
+    had_terminal = os.isatty(0)
+
+    def on_signal() -> None:
+        if had_terminal and not os.isatty(0):
+            stop.set()  # nobody would know that a microphone goes on listening
+        else:
+            reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_signal)
 
 
 @main.command()
@@ -148,8 +168,8 @@ def transcribe(
     """
     from captiond_clients.subtitles import SubtitleText
 
-    from captiond.app import load_engine
     from captiond.audio import length_ms
+    from captiond.loading import load_engine
     from captiond.progress import StartDisplay
 
     config = _load(config_path, model, settings)

@@ -166,11 +166,11 @@ def _paths(config: Config) -> Iterator[tuple[str, str, str]]:
         value = getattr(config, table.name)
         for struct in value if isinstance(value, tuple) else (value,):
             where = f"source {struct.name}: " if isinstance(struct, SourceConfig) else f"{table.name}."
-            for name, kind in _path_fields(type(struct)):
+            for name, kind in path_fields(type(struct)):
                 yield where + name, kind, getattr(struct, name)
 
 
-def _path_fields(shape: type[Struct]) -> list[tuple[str, str]]:
+def path_fields(shape: type[Struct]) -> list[tuple[str, str]]:
     """Names of the fields that are paths, each with "file" or "folder"."""
     found = []
     for field in msgspec.structs.fields(shape):
@@ -183,7 +183,7 @@ def _resolve(config: Config, folder: Path) -> Config:
     def resolved(struct: T) -> T:
         changed = {
             name: str(folder / os.path.expandvars(Path(getattr(struct, name)).expanduser()))
-            for name, _ in _path_fields(type(struct))
+            for name, _ in path_fields(type(struct))
             if getattr(struct, name)
         }
         return msgspec.structs.replace(struct, **changed)

@@ -80,7 +80,7 @@ class Front:
         metrics: Metrics,
     ) -> None:
         self.context: Context | None = None
-        self._access = access
+        self.access = access
         self.metrics = metrics
         self.admission = admission
         self.entrance: Entrance | None = None  # through which connections come, once the port is open
@@ -146,15 +146,15 @@ class Front:
         return self._page(path)
 
     def _check_names(self, host: str | None, origin: str | None) -> None:
-        if not self._access.host_allowed(host):
+        if not self.access.host_allowed(host):
             text = "This host name is not served here; server.hosts lists those that are.\n"
             raise RefusedError("host", answer(HTTPStatus.MISDIRECTED_REQUEST, text))
-        if not self._access.origin_allowed(origin, host):
+        if not self.access.origin_allowed(origin, host):
             text = "Pages of this origin are not let in; server.origins lists those that are.\n"
             raise RefusedError("origin", answer(HTTPStatus.FORBIDDEN, text))
 
     def _check_token(self, authorization: str | None, offered: Sequence[str]) -> None:
-        if self._access.token_accepted(authorization, offered):
+        if self.access.token_accepted(authorization, offered):
             return
         refusal = answer(HTTPStatus.UNAUTHORIZED, "A token of server.tokens_file is needed.\n")
         refusal.headers["WWW-Authenticate"] = 'Bearer realm="captiond"'

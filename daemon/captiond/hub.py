@@ -15,9 +15,11 @@ from typing import Protocol, TypeVar
 from msgspec.structs import replace
 
 from captiond import wire
+from captiond.config import HistoryConfig, LimitsConfig
 from captiond.mailbox import Mailbox, Published
 from captiond.query import View
 
+HELD_FACTS = 4_096  # while a sink is started anew, which takes limits.drain_ms at most
 FACTS_PER_FINAL = 8  # started, ended, final and some more: what history keeps around each final
 
 E = TypeVar("E", bound=wire.Event)
@@ -30,6 +32,27 @@ class Box(Protocol):
     def put(self, message: Published) -> None: ...
 
     def finish(self, code: int, reason: str = "") -> None: ...
+
+
+class Held:
+    """What comes while a sink has no box: the newest ``HELD_FACTS`` facts, for the one it attaches next."""
+
+    def __init__(self) -> None:
+        self._facts: deque[Published] = deque(maxlen=HELD_FACTS)
+        self._end: tuple[int, str] | None = None
+
+    def put(self, message: Published) -> None:
+        if not isinstance(message.event, wire.Partial):
+            self._facts.append(message)
+
+    def finish(self, code: int, reason: str = "") -> None:
+        self._end = (code, reason)
+
+    def hand_to(self, box: Box) -> None:
+        for message in self._facts:
+            box.put(message)
+        if self._end:
+            box.finish(*self._end)
 
 
 class Feed:
@@ -112,7 +135,8 @@ class Hub:
     epoch: str = field(default_factory=lambda: secrets.token_hex(4))
     _feeds: dict[str, Feed] = field(default_factory=dict, init=False)
     _everyone: set[Mailbox] = field(default_factory=set, init=False)
-    _sinks: set[Box] = field(default_factory=set, init=False)
+    _sinks: dict[Box, str] = field(default_factory=dict, init=False)  # each with the name of its sink
+    _held: dict[str, Held] = field(default_factory=dict, init=False)
     _order: int = field(default=0, init=False)
 
     def feed(self, name: str) -> Feed:
@@ -139,7 +163,7 @@ class Hub:
         message = Published(feed.number(event))
         self._order += 1
         feed.remember(self._order, message)
-        for box in (*feed.boxes, *self._everyone, *self._sinks):
+        for box in (*feed.boxes, *self._everyone, *self._sinks, *self._held.values()):
             box.put(message)
 
     def tell(self, feed: Feed, box: Mailbox, event: wire.Event) -> None:
@@ -178,17 +202,38 @@ class Hub:
             feed.boxes.discard(box)
             self._forget()
 
-    def attach(self, box: Box) -> None:
-        """From now on ``box``, a sink's, gets every event of every stream; it counts as no listener."""
-        self._sinks.add(box)
+    def attach(self, box: Box, name: str = "") -> None:
+        """From now on ``box``, of the sink ``name``, gets every event of every stream; it is no listener.
+
+        What was held for the sink comes first.
+        """
+        self._sinks[box] = name
+        if held := self._held.pop(name, None):
+            held.hand_to(box)
 
     def detach(self, box: Box) -> None:
-        self._sinks.discard(box)
+        self._sinks.pop(box, None)
+
+    def hold(self, name: str) -> None:
+        """Finish the boxes of the sink ``name``; what comes now waits for the one that it attaches next."""
+        for box in [box for box, owner in self._sinks.items() if owner == name]:
+            self.detach(box)
+            box.finish(wire.CLOSE_DONE)
+        self._held.setdefault(name, Held())
+
+    def release(self, name: str) -> None:
+        """The sink ``name`` is gone: nothing is held for it any more."""
+        self._held.pop(name, None)
 
     def finish_sinks(self, code: int, reason: str) -> None:
         """Tell every sink that nothing more will come."""
-        for box in self._sinks:
+        for box in (*self._sinks, *self._held.values()):
             box.finish(code, reason)
+
+    def reconfigure(self, history: HistoryConfig, limits: LimitsConfig) -> None:
+        """For streams and listeners that come from now on."""
+        self.max_finals, self.max_closed = history.finals, history.streams
+        self.max_facts, self.max_bytes = limits.queue_facts, limits.queue_bytes
 
     def hello(self) -> wire.Hello:
         return wire.Hello(server=self.server, model=self.model, epoch=self.epoch, seq=0)

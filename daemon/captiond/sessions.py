@@ -109,6 +109,10 @@ class Sessions:
             "resume_unknown", "This resume token is not known, or its time is over. Open a new stream."
         )
 
+    def reconfigure(self, config: Config) -> None:
+        """For streams that are opened from now on."""
+        self._config = config
+
     def full(self) -> bool:
         """Whether a new speaker would find no seat."""
         return self._stopping or sum(s.owner is not None for s in self._sessions.values()) >= self._limit

@@ -39,6 +39,8 @@ class RunsJobs(Protocol):
 
     def run(self, jobs: Sequence[Job]) -> list[Decoding]: ...
 
+    def probe(self) -> None: ...
+
 
 class DeviceThread:
     """Runs a model's jobs on one thread of its own; MAX releases the interpreter while it computes.
@@ -53,6 +55,10 @@ class DeviceThread:
     async def run(self, jobs: Sequence[Job]) -> list[Decoding]:
         """Decodings of ``jobs`` in order. Raises DeviceError."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._model.run, list(jobs))
+
+    async def probe(self) -> None:
+        """The model's shortest run, on the device's own thread. Raises DeviceError."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._model.probe)
 
     def run_now(self, jobs: Sequence[Job]) -> list[Decoding]:
         """The same, for callers without an event loop."""

@@ -1,25 +1,34 @@
 """Which stream's job the device runs next. One device, one batch at a time, and no queue.
 
 Takes: streams, and notice that one of them has heard more. Gives: their jobs to the device, the answers
-back to them. A stream is only marked as changed; newer audio joins the pass that is due anyway, so a
-slow device makes passes fewer, never older. Finals come before partials, and within these the stream
-that has waited longest. Knows no audio and no wire; its only clock is the loop's.
+back to them, and whether the device still answers. A stream is only marked as changed; newer audio joins
+the pass that is due anyway, so a slow device makes passes fewer, never older. Finals come before partials,
+and within these the stream that has waited longest. Knows no audio and no wire; its only clock is the loop's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 from captiond_engine.errors import DeviceError
 from captiond_engine.speech_model import Device
 from captiond_engine.stream import Stream
 from captiond_engine.types import Decoding, Job
 
+T = TypeVar("T")
+
 FIRST_PAUSE_S = 0.25  # after a failure, so that a failing device is not asked thousands of times a second
 LONGEST_PAUSE_S = 8.0
+# How long a call of the device may take before the device is taken for hung: so many times the longest batch
+# that was answered (a long window with much text in it takes thirty times as long as a short one), and before
+# the first of them as long as the slowest pass of the largest model may take on two cores.
+PATIENCE_FACTOR = 30.0
+PATIENCE_S = 20.0  # at least
+FIRST_PATIENCE_S = 180.0
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +43,8 @@ class Scheduler:
     """``run`` it in a task; ``attach`` streams, ``notify`` after each push, flush or close.
 
     ``on_error`` hears of every failure of the device, ``on_recovery`` of the first answer after them. The
-    scheduler goes on after a pause that grows from 0.25 to 8 s while the device keeps failing.
+    scheduler goes on after a pause that grows from 0.25 to 8 s while the device keeps failing. Whoever wants
+    to know of a device that nobody asks calls ``probe`` now and then.
     """
 
     def __init__(
@@ -53,7 +63,10 @@ class Scheduler:
         self._on_recovery = on_recovery
         self._seats: dict[Stream, _Seat] = {}
         self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()  # the device is asked one thing at a time
+        self._longest_batch_s: float | None = None
         self.failures = 0  # of the device, in a row
+        self.answered_at: float | None = None  # the loop's time of the last answer that was no failure
 
     def attach(
         self,
@@ -92,6 +105,36 @@ class Scheduler:
                 self._changed.clear()
                 await self._changed.wait()
 
+    @property
+    def busy(self) -> bool:
+        """Whether the device is being asked something now."""
+        return self._turn.locked()
+
+    @property
+    def patience_s(self) -> float:
+        """How long the device may take for one call before it is taken for hung."""
+        if self._longest_batch_s is None:
+            return FIRST_PATIENCE_S
+        return max(PATIENCE_S, PATIENCE_FACTOR * self._longest_batch_s)
+
+    async def probe(self) -> None:
+        """Ask the device for the least that it can do. It ends like a batch: a failure, or an answer."""
+        try:
+            await self._ask(self._device.probe)
+        except DeviceError as error:
+            self.failures += 1
+            self._on_error(error)
+
+    async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What the device answers, when its turn has come. Raises DeviceError."""
+        async with self._turn:
+            answer = await call()
+        self.answered_at = asyncio.get_running_loop().time()
+        if self.failures:
+            self.failures = 0
+            self._on_recovery()
+        return answer
+
     def _next_batch(self) -> list[tuple[_Seat, Job, float]]:
         """The most urgent jobs, each with the milliseconds that it waited."""
         changed = [seat for seat in self._seats.values() if seat.changed_at is not None]
@@ -115,8 +158,9 @@ class Scheduler:
         return batch
 
     async def _serve(self, batch: list[tuple[_Seat, Job, float]]) -> None:
+        began = asyncio.get_running_loop().time()
         try:
-            decodings = await self._device.run([job for _, job, _ in batch])
+            decodings = await self._ask(lambda: self._device.run([job for _, job, _ in batch]))
         except DeviceError as error:
             await self._fail(batch, error)
             return
@@ -125,9 +169,8 @@ class Scheduler:
                 with seat.boundary():
                     raise error
             return
-        if self.failures:
-            self.failures = 0
-            self._on_recovery()
+        took_s = asyncio.get_running_loop().time() - began
+        self._longest_batch_s = max(self._longest_batch_s or 0.0, took_s)
         for (seat, job, queued_ms), decoding in zip(batch, decodings, strict=True):
             self._answer(seat, job, decoding, queued_ms)
 

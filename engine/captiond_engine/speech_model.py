@@ -61,3 +61,6 @@ class Device(Protocol):
 
     async def run(self, jobs: Sequence[Job]) -> list[Decoding]:
         """One decoding per job, in order. Raises DeviceError when the device failed."""
+
+    async def probe(self) -> None:
+        """The least work that shows that the device answers. Raises DeviceError."""

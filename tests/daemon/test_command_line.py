@@ -132,7 +132,7 @@ def test_a_daemon_that_is_told_to_stop_while_it_starts_ends_with_0() -> None:
 @pytest.fixture
 def scripted_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """``transcribe`` with a scripted engine instead of a model."""
-    from captiond import app
+    from captiond import loading
     from captiond_engine.progress import Progress
 
     from tests.daemon.house import scripted_engine
@@ -140,7 +140,7 @@ def scripted_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def scripted(config: Config, progress: Progress) -> object:
         return scripted_engine((*say("turn on the lights"), *say("what <is> the time", at=80_000)))
 
-    monkeypatch.setattr(app, "load_engine", scripted)
+    monkeypatch.setattr(loading, "load_engine", scripted)
 
 
 @pytest.mark.usefixtures("scripted_command_line")
@@ -196,14 +196,14 @@ def test_subtitles_of_several_files_are_one_document(
 def test_a_file_that_the_device_failed_on_is_no_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from captiond import app
+    from captiond import loading
     from captiond.cli import main
 
     from tests.daemon.house import scripted_engine
 
     script = say("turn on the lights")
     broken = scripted_engine(script, fail_calls=lambda number: True)
-    monkeypatch.setattr(app, "load_engine", lambda config, progress: broken)
+    monkeypatch.setattr(loading, "load_engine", lambda config, progress: broken)
     soundfile.write(tmp_path / "a.flac", audio_of(script), 16_000)
     with pytest.raises(DeviceError, match=r"a\.flac: not all of it .* \(device\)"):
         main(["transcribe", str(tmp_path / "a.flac")], standalone_mode=False)

@@ -177,6 +177,9 @@ async def test_a_fault_of_ours_in_a_pass_ends_its_stream_and_no_other() -> None:
 class Broken:
     """A device with a fault of our own making."""
 
+    async def probe(self) -> None:
+        """There is nothing wrong with it."""
+
     async def run(self, jobs: Sequence[Job]) -> list[Decoding]:
         raise KeyError("a fault of ours")
 

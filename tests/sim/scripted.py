@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,7 +127,8 @@ class ScriptedDevice(ScriptedModel):
     """Runs jobs by the script, taking simulated time, and failing where it is told to.
 
     ``encode_s`` and ``decode_s`` pass once per call. ``fail_calls``: numbers of the calls (from 0) that
-    raise DeviceError, or a function of the number. ``calls`` keeps every batch that was asked.
+    raise DeviceError, or a function of the number. ``calls`` keeps every batch that was asked. ``on_probe``
+    is called with each probe, and may wait or raise; ``probes`` counts them.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class ScriptedDevice(ScriptedModel):
         unstable: float = 0.0,
         unstable_finals: float = 0.0,
         probability: float = 0.9,
+        on_probe: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(
             script,
@@ -153,7 +155,22 @@ class ScriptedDevice(ScriptedModel):
         self._decode_s = decode_s
         self._fails = fail_calls if callable(fail_calls) else fail_calls.__contains__
         self._running = False
+        self._on_probe = on_probe
         self.calls: list[tuple[Job, ...]] = []
+        self.probes = 0
+
+    async def probe(self) -> None:
+        """Answers at once, unless ``on_probe`` does otherwise. Refused while a call runs, as ``run`` is."""
+        if self._running:
+            raise AssertionError("the device was probed while a call was running")
+        self.probes += 1
+        if self._on_probe is None:
+            return
+        self._running = True
+        try:
+            await self._on_probe()
+        finally:
+            self._running = False
 
     async def run(self, jobs: Sequence[Job]) -> list[Decoding]:
         """One decoding per job. Refuses to be called while another call runs."""

@@ -35,7 +35,7 @@ async def run(context: Context, health: Health) -> None:
         epoch_of=lambda name: context.hub.feed(name).epoch,
         clock=time.time,
     )
-    context.hub.attach(box)
+    context.hub.attach(box, "files")
     try:
         await FilesSink(writer, box, context, health).run()
     finally:

@@ -46,7 +46,7 @@ def wanted(config: Config) -> bool:
 async def run(context: Context, health: Health) -> None:
     """Until the daemon stops. Never raises for what a broker does."""
     sink = MqttSink(context, health, PACE)
-    context.hub.attach(sink.box)
+    context.hub.attach(sink.box, "mqtt")
     try:
         await sink.run()
     finally:
