@@ -1,9 +1,16 @@
-"""An audio file to 16 kHz mono float32. Takes a path, gives samples; knows no stream and no wire."""
+"""An audio file to 16 kHz mono float32, a block at a time. Takes a path, gives samples; knows no stream.
+
+libsndfile reads what it can (WAV, FLAC, Ogg, MP3); everything else goes to PyAV in its own process, where
+that is installed. No file is ever held whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +19,92 @@ import soxr
 from captiond_engine.errors import AudioError
 from captiond_engine.types import SAMPLE_RATE_HZ, Float32Array
 
-BLOCK_S = 10  # of a file held in its own rate and channels at a time
+from captiond.containers import media
+from captiond.containers.decoder import Decoder, Gap, Heard, Opened, file_of
+
+BLOCK_S = 10  # of a file held at a time
+BLOCK_SAMPLES = BLOCK_S * SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFile:
+    """``blocks``: float32 [samples] in [-1, 1], finite. ``length_ms``: what the file says; None: nothing."""
+
+    blocks: AsyncIterator[Float32Array]
+    length_ms: int | None
 
 
 def length_ms(path: Path) -> int:
-    """How long ``path`` says it plays. Raises AudioError for what does not begin like audio."""
-    with _opened(path) as file:
-        return int(file.frames) * 1000 // int(file.samplerate)
+    """How long ``path`` plays. Raises AudioError for what does not begin like audio. Not within a loop."""
+    return asyncio.run(_length_ms(path))
 
 
-def read_file(path: Path) -> Float32Array:
-    """All of ``path``, float32 [samples] in [-1, 1], finite. Raises AudioError for what is no audio."""
-    with _opened(path) as file:
-        rate_hz = int(file.samplerate)
-        blocks = file.blocks(BLOCK_S * rate_hz, dtype="float32", always_2d=True)
-        mono = (np.nan_to_num(block.mean(axis=1, dtype=np.float32), posinf=0, neginf=0) for block in blocks)
-        pieces = [np.zeros(0, np.float32), *_resampled(mono, rate_hz)]
-    return np.clip(np.concatenate(pieces), -1, 1).astype(np.float32, copy=False)
+async def _length_ms(path: Path) -> int:
+    async with open_audio(path) as audio:
+        if audio.length_ms is not None:
+            return audio.length_ms
+        return sum([len(block) async for block in audio.blocks]) * 1000 // SAMPLE_RATE_HZ
+
+
+@asynccontextmanager
+async def open_audio(path: Path) -> AsyncIterator[AudioFile]:
+    """``path``, opened as far as its head. AudioError for what is no audio, now or while it is read."""
+    file = await asyncio.to_thread(_soundfile, path)
+    if file is None:
+        async with file_of(path) as decoder:
+            heard = _named(path, decoder)
+            opened = await anext(heard)
+            says_ms = opened.length_ms if isinstance(opened, Opened) else None
+            yield AudioFile(_container_blocks(heard), says_ms)
+        return
+    with file:
+        yield AudioFile(_soundfile_blocks(path, file), int(file.frames) * 1000 // int(file.samplerate))
+
+
+def _soundfile(path: Path) -> soundfile.SoundFile | None:
+    """``path`` as libsndfile opens it; None where only PyAV may know its format. Raises AudioError."""
+    try:
+        return soundfile.SoundFile(str(path))
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        if not path.is_file():
+            raise AudioError(f"{path}: there is no such file.") from None
+        if not os.access(path, os.R_OK):
+            raise AudioError(f"{path}: this file may not be read.") from None
+        if not media.installed():
+            raise _unreadable(path, error) from None
+        return None
+
+
+async def _named(path: Path, decoder: Decoder) -> AsyncIterator[Heard]:
+    """What the decoder tells; its errors name the file."""
+    try:
+        async for heard in decoder.heard():
+            yield heard
+    except AudioError as error:
+        raise AudioError(
+            f"{path}: this is no audio that can be read here. {error.message}", code=error.code
+        ) from None
+
+
+async def _container_blocks(heard: AsyncIterator[Heard]) -> AsyncIterator[Float32Array]:
+    async for each in heard:
+        if isinstance(each, np.ndarray):
+            yield each
+        elif isinstance(each, Gap):  # times are the file's own, so silence stands where it has no sound
+            for start in range(0, each.samples, BLOCK_SAMPLES):
+                yield np.zeros(min(BLOCK_SAMPLES, each.samples - start), np.float32)
+
+
+async def _soundfile_blocks(path: Path, file: soundfile.SoundFile) -> AsyncIterator[Float32Array]:
+    rate_hz = int(file.samplerate)
+    blocks = file.blocks(BLOCK_S * rate_hz, dtype="float32", always_2d=True)
+    mono = (np.nan_to_num(block.mean(axis=1, dtype=np.float32), posinf=0, neginf=0) for block in blocks)
+    pieces = _resampled(mono, rate_hz)
+    try:
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield np.clip(piece, -1, 1)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise _unreadable(path, error) from None
 
 
 def _resampled(pieces: Iterator[Float32Array], rate_hz: int) -> Iterator[Float32Array]:
@@ -41,16 +117,10 @@ def _resampled(pieces: Iterator[Float32Array], rate_hz: int) -> Iterator[Float32
     yield np.asarray(resampler.resample_chunk(np.zeros(0, np.float32), last=True), np.float32)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            yield file
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        if not path.exists():
-            raise AudioError(f"{path}: there is no such file.") from None
-        reason = str(error).rpartition(": ")[2].strip().rstrip(".") or type(error).__name__
-        raise AudioError(
-            f"{path}: this is no audio that can be read here ({reason}).",
-            advice="WAV, FLAC, OGG and MP3 files are understood.",
-        ) from None
+def _unreadable(path: Path, error: Exception) -> AudioError:
+    reason = str(error).rpartition(": ")[2].strip().rstrip(".") or type(error).__name__
+    more = "" if media.installed() else f" Other formats need PyAV. {media.ADVICE}"
+    return AudioError(
+        f"{path}: this is no audio that can be read here ({reason}).",
+        advice=f"WAV, FLAC, OGG and MP3 files are understood.{more}",
+    )

@@ -10,9 +10,9 @@ import asyncio
 from pathlib import Path
 
 from captiond_engine.errors import CaptiondError
-from captiond_engine.types import SAMPLE_RATE_HZ, Float32Array
+from captiond_engine.types import SAMPLE_RATE_HZ
 
-from captiond.audio import read_file
+from captiond.audio import AudioFile, open_audio
 from captiond.config import FileSource
 from captiond.context import Context
 from captiond.health import Health
@@ -24,28 +24,36 @@ PIECE_SAMPLES = SAMPLE_RATE_HZ // 10
 
 async def play(source: FileSource, context: Context, health: Health) -> None:
     """Play the file once, or again and again, and wait until its last final is out. Raises CaptiondError."""
-    pcm = await asyncio.to_thread(read_file, Path(source.path))
+    path = Path(source.path)
     owner = object()
-    wishes = Wishes(source.language or None, source.prompt)
-    session = await context.sessions.open(source.name, "file", wishes, owner)
-    health.ok()
-    with session.boundary():
-        while True:
-            await _once(source, session, pcm, owner)
-            if not source.repeat or not len(pcm) or session.closing:
-                break
+    session: Session | None = None
+    while session is None or (source.repeat and not session.closing):
+        async with open_audio(path) as audio:
+            if session is None:  # a file that cannot be read opens no stream
+                wishes = Wishes(source.language or None, source.prompt)
+                session = await context.sessions.open(source.name, "file", wishes, owner)
+                health.ok()
+            with session.boundary():
+                if not await _once(source, session, audio, owner):
+                    break
     session.end("end")
     await session.closed.wait()
     if session.error:
         raise CaptiondError(f"its stream has failed ({session.error}).", code=session.error)
 
 
-async def _once(source: FileSource, session: Session, pcm: Float32Array, owner: object) -> None:
+async def _once(source: FileSource, session: Session, audio: AudioFile, owner: object) -> int:
+    """Samples that were played."""
     loop = asyncio.get_running_loop()
-    began = loop.time()
-    for start in range(0, len(pcm), PIECE_SAMPLES):
-        piece = pcm[start : start + PIECE_SAMPLES]
-        if source.pace == "realtime":
-            # A microphone gives a sample when it has been said, not before.
-            await asyncio.sleep(began + (start + len(piece)) / SAMPLE_RATE_HZ - loop.time())
-        await session.hear(piece, owner)
+    began, played = loop.time(), 0
+    async for block in audio.blocks:
+        for start in range(0, len(block), PIECE_SAMPLES):
+            piece = block[start : start + PIECE_SAMPLES]
+            played += len(piece)
+            if source.pace == "realtime":
+                # A microphone gives a sample when it has been said, not before.
+                await asyncio.sleep(began + played / SAMPLE_RATE_HZ - loop.time())
+            await session.hear(piece, owner)
+        if session.closing:
+            break
+    return played
