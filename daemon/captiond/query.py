@@ -14,12 +14,13 @@ from urllib.parse import parse_qsl
 from captiond_engine.audio.pcm import LEAST_RATE_HZ, MOST_CHANNELS, MOST_RATE_HZ, Encoding
 
 from captiond.config import STREAM_NAME
+from captiond.containers import media
 from captiond.messages import ClientError, quote
 
 T = TypeVar("T")
 EventChoice = Literal["all", "final", "none"]
 
-ENCODINGS: tuple[str, ...] = get_args(Encoding)
+ENCODINGS: tuple[str, ...] = (*get_args(Encoding), *media.STREAMED)
 MAX_HISTORY = 1_000
 DEFAULT_HISTORY = 20
 

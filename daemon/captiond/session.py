@@ -173,11 +173,11 @@ class Session:
             loop = asyncio.get_running_loop()
             self._expiry = loop.call_later(self._limits.resume_ms / 1000, self.end, "client_gone")
 
-    def end(self, reason: CloseReason) -> None:
-        """No more audio: the remaining finals, then ``stream.closed``."""
+    def end(self, reason: CloseReason, error: str | None = None) -> None:
+        """No more audio: the remaining finals, then ``stream.closed``, which tells ``error``, a code."""
         if self.closing:
             return
-        self.closing = reason
+        self.closing, self.error = reason, error
         with self.boundary():
             self._stream.close()
             self._advance()

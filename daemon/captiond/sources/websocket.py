@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 
-from captiond_engine.audio.pcm import PcmDecoder
+from captiond_engine.errors import AudioError
 from captiond_engine.types import Float32Array, ms_from_samples, samples_from_ms
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -26,10 +26,12 @@ from captiond.query import SpeakQuery, parse_speak
 from captiond.session import Session
 from captiond.sessions import Wishes
 from captiond.sinks.captions import deliver, keep_alive, refuse
+from captiond.sources.intake import intake_of
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 1.0  # at a client that is silent because we do not read it
+MENDED = "stream %s: %d samples were no sound or too loud"
 
 
 async def speak(connection: ServerConnection, context: Context) -> None:
@@ -53,6 +55,7 @@ async def speak(connection: ServerConnection, context: Context) -> None:
                 ),
                 tasks.create_task(speaker.watch_idle(limits.idle_ms / 1000), name=f"{session.name} idle"),
                 tasks.create_task(speaker.say_goodbye(), name=f"{session.name} goodbye"),
+                tasks.create_task(speaker.decode(), name=f"{session.name} decoding"),
             ]
             with session.boundary():
                 await speaker.listen()
@@ -66,7 +69,7 @@ async def speak(connection: ServerConnection, context: Context) -> None:
 async def _admit(connection: ServerConnection, context: Context, query: SpeakQuery) -> Speaker:
     """A new session or the one that the client comes back to, and its box with hello in it."""
     sessions, hub = context.sessions, context.hub
-    decoder = PcmDecoder(query.encoding, query.rate_hz, query.channels)
+    speaker = Speaker(connection, context, query)
     box = hub.mailbox(query.view, speaks=True)
     if query.resume:
         session, before = sessions.resume(query.resume, connection, box)
@@ -86,28 +89,27 @@ async def _admit(connection: ServerConnection, context: Context, query: SpeakQue
     hub.subscribe(session.name, box, hello, missed)
     # hello names whole milliseconds; what was heard beyond them the client sends a second time.
     twice = session.heard_until - samples_from_ms(heard_ms)
-    return Speaker(connection, context, session, box, decoder, twice)
+    speaker.speak_into(session, box, twice)
+    return speaker
 
 
 class Speaker:
-    """One connection that speaks into ``session``. ``twice``: samples to drop, as they were heard before."""
+    """One connection that speaks into ``session``."""
 
-    def __init__(
-        self,
-        connection: ServerConnection,
-        context: Context,
-        session: Session,
-        box: Mailbox,
-        decoder: PcmDecoder,
-        twice: int,
-    ) -> None:
-        self.session = session
-        self.box = box
+    session: Session
+    box: Mailbox
+
+    def __init__(self, connection: ServerConnection, context: Context, query: SpeakQuery) -> None:
         self._connection = connection
         self._context = context
-        self._decoder = decoder
-        self._twice = twice
+        self._intake = intake_of(query, self._hear, self._skip)
+        self._twice = 0
+        self._refused: str | None = None  # the code for which its bytes were refused
         self.last_said = asyncio.get_running_loop().time()
+
+    def speak_into(self, session: Session, box: Mailbox, twice: int) -> None:
+        """``twice``: samples to drop, as they were heard before."""
+        self.session, self.box, self._twice = session, box, twice
 
     async def listen(self) -> None:
         """Take what the client says until the connection ends."""
@@ -115,16 +117,29 @@ class Speaker:
             async for message in self._connection:
                 self.last_said = asyncio.get_running_loop().time()
                 if isinstance(message, bytes):
-                    await self._hear(self._decoder.decode(message))
+                    await self._intake.take(message)
                 else:
                     await self._obey(message)
                     await asyncio.sleep(0)  # those who listen take what was said before more is said
+        await self._intake.leave()
+
+    async def decode(self) -> None:
+        """Hear what the bytes say. Bytes that say nothing end the session, with finals of what they said."""
+        with self.session.boundary():
+            try:
+                await self._intake.run()
+            except AudioError as error:
+                log.info("stream %s: %s", self.session.name, error)
+                self._refused = error.code
+                self._complain(ClientError(error.code, str(error)), fatal=True)
+                self.session.end("error", error.code)
 
     def leave(self) -> None:
         """The connection is gone, or a fault of ours has ended its session."""
-        mended = self._decoder.nonfinite + self._decoder.clipped
-        if mended:
-            log.info("stream %s: %d samples were no sound or too loud", self.session.name, mended)
+        if self._intake.mended:
+            log.info(
+                "stream %s: %d samples were no sound or too loud", self.session.name, self._intake.mended
+            )
         self.session.lose(self._connection, orderly=self._connection.close_code == wire.CLOSE_DONE)
         self._finish()
 
@@ -147,6 +162,8 @@ class Speaker:
         match self.session.closing:
             case "shutdown":
                 self.box.finish(wire.CLOSE_SHUTDOWN, "the daemon is stopping")
+            case "error" if self._refused and self._refused != "decoder_failed":
+                self.box.finish(wire.CLOSE_POLICY, self._refused)
             case "error":
                 self.box.finish(wire.CLOSE_INTERNAL, self.session.error or "internal")
             case "idle":
@@ -161,18 +178,22 @@ class Speaker:
             pcm = pcm[dropped:]
         await self.session.hear(pcm, self._connection)
 
+    def _skip(self, samples: int) -> None:
+        if self.session.owner is self._connection:
+            self.session.skip(samples)
+
     async def _obey(self, text: str) -> None:
         try:
             message = messages.parse_client_message(text)
             match message:
                 case messages.Flush():
-                    self.session.flush()
+                    await self._intake.then(self.session.flush)
                 case messages.End():
-                    await self._hear(self._decoder.finish())
+                    await self._intake.finish()
                     self.session.end("end")
                 case messages.Configure(language=language, prompt=prompt):
                     wishes = self._context.sessions.wish(language or None, prompt or None)
-                    self.session.configure(*wishes)
+                    await self._intake.then(lambda: self.session.configure(*wishes))
                 case messages.Keepalive():
                     pass
                 case None:
