@@ -5,36 +5,28 @@ from __future__ import annotations
 import click
 
 from captiond_clients.client import listen
-from captiond_clients.command_line import (
-    Format,
-    greet,
-    printer,
-    run,
-    tell_trouble,
-    token_option,
-    url_option,
-)
+from captiond_clients.command_line import Format, printer, run, token_option, url_option
 from captiond_clients.events import StreamClosed
 from captiond_clients.listener import LONGEST_HISTORY
+from captiond_clients.terminal import ticking
 
 
 async def hear(url: str, stream: str, form: Format, history: int, token: str | None, *, once: bool) -> None:
     """Shows events until interrupted, or with ``once`` until a stream closes."""
-    subscription = listen(
-        url,
-        stream=stream,
-        events="final" if form in ("srt", "vtt") else "all",
-        words=form != "text",
-        timings=form == "json",
-        history=history,
-        token=token,
-        on_trouble=tell_trouble,
-    )
-    with printer(form, name_streams=stream == "*") as show:
+    with printer(form, name_streams=stream == "*", place=url) as printed, ticking(printed.refresh):
+        subscription = listen(
+            url,
+            stream=stream,
+            events="final" if form in ("srt", "vtt") else "all",
+            words=form != "text",
+            timings=form == "json",
+            history=history,
+            token=token,
+            on_trouble=printed.trouble,
+        )
         async with subscription as events:
             async for event in events:
-                greet(event, url)
-                show(event)
+                printed.show(event)
                 if once and isinstance(event, StreamClosed):
                     return
 
@@ -43,16 +35,18 @@ async def hear_mqtt(url: str, ca: str | None, base: str, node: str, stream: str,
     """Shows what is published, until interrupted."""
     from captiond_clients.mqtt import each_event
 
-    with printer(form, name_streams=stream == "*" or node == "+") as show:
+    name_streams = stream == "*" or node == "+"
+    with printer(form, name_streams=name_streams) as printed, ticking(printed.refresh):
         await each_event(
-            show,
+            printed.show,
             url,
             base=base,
             node=node,
             stream=stream,
             events="final" if form in ("srt", "vtt") else "all",
             ca=ca,
-            on_trouble=tell_trouble,
+            on_trouble=printed.trouble,
+            on_connected=lambda address: printed.connected(f"the MQTT broker {address}"),
         )
 
 

@@ -56,13 +56,14 @@ async def listen_mqtt(
     ca: str | None = None,
     patience_s: float = math.inf,
     on_trouble: Trouble | None = None,
+    on_connected: Callable[[str], None] | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Partials and finals as they are published; there is no history.
 
     ``url``: ``mqtt://`` or ``mqtts://``, with user and password where the broker asks for them; ``ca``: the
     certificates to trust. ``node`` ``+``: of all nodes, streams are then named ``node/stream``. A node that
     goes away closes its streams (``StreamClosed`` with the reason ``offline``); events that no daemon has
-    sent have an empty ``wire``.
+    sent have an empty ``wire``. ``on_connected`` is called with the broker's address whenever we listen.
 
     Raises UnreachableError when the broker does not answer (later losses are waited for, ``patience_s`` at
     most) and RefusedError when it does not let us in.
@@ -79,6 +80,8 @@ async def listen_mqtt(
             async with _client(broker, identifier, version, fresh=not connected_once) as client:
                 _check(await client.subscribe(topics, properties=None), topics)
                 connected_once = True
+                if on_connected is not None:
+                    on_connected(broker.address)
                 async for message in client.messages:
                     backoff.news()
                     for event in reader.read(message):

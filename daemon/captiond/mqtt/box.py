@@ -21,7 +21,8 @@ ON, OFF = b"ON", b"OFF"
 
 
 class MqttBox:
-    """``lasting``: streams that the configuration names. What they show is retained: their number is bounded.
+    """``follow`` gives the streams that the configuration names now; what these show is retained, as their
+    number is bounded. It is asked whenever a stream is opened.
 
     ``epoch_of`` gives the epoch in which a stream's numbers count: by it a reader drops what comes twice.
     """
@@ -33,7 +34,7 @@ class MqttBox:
         outbox: Outbox,
         states: States,
         *,
-        lasting: Collection[str],
+        follow: Callable[[], Collection[str]],
         epoch_of: Callable[[str], str],
     ) -> None:
         self.finished = asyncio.Event()
@@ -44,11 +45,11 @@ class MqttBox:
         self._view = View(words=mqtt.words)
         self._partials = mqtt.partials
         self._streams = frozenset(mqtt.streams)
-        self._lasting = frozenset(lasting)
+        self._follow = follow
+        self._lasting: Collection[str] = ()
         self._speaking: set[str] = set()
         self._behind: dict[str, wire.Lag] = {}
-        for name in sorted(self._lasting):
-            self._states.show(topics.of(name, "speech"), OFF, retain=True)
+        self._show_lasting()
         self._show_node()
 
     def put(self, message: Published) -> None:
@@ -56,6 +57,8 @@ class MqttBox:
         if not self._wants(stream):
             return
         match message.event:
+            case wire.StreamOpened():
+                self._show_lasting()
             case wire.Partial(segment=segment) if self._partials:
                 self._states.partial(self._topics.of(stream, "partial"), self._payload(message), segment)
             case wire.Final(segment=segment):
@@ -105,6 +108,12 @@ class MqttBox:
         if stream not in self._lasting:
             self._states.forget(self._topics.of(stream, "speech"))
         self._lag(stream, None)
+
+    def _show_lasting(self) -> None:
+        new = set(self._follow()).difference(self._lasting)
+        self._lasting = {*self._lasting, *new}
+        for name in sorted(new):
+            self._states.show(self._topics.of(name, "speech"), OFF, retain=True)
 
     def _show_node(self) -> None:
         in_time = wire.Lag(behind_ms=0, level="ok")

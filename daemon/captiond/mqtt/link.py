@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
@@ -17,6 +16,8 @@ from typing import Any, Literal
 import aiomqtt
 from aiomqtt import MqttCodeError, MqttError
 from paho.mqtt.reasoncodes import ReasonCode
+
+from captiond.mqtt.broker import Broker
 
 ANSWER_S = 10.0  # for every answer of the broker
 MESSAGES = 64  # of the broker that may wait to be read
@@ -29,22 +30,6 @@ _TAKEN_OVER = 142
 
 class NotAcceptedError(Exception):
     """The broker does not take what was published there, and says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """How to reach it. ``keepalive_s``: of silence, before it is asked whether it is there."""
-
-    host: str
-    port: int
-    tls: ssl.SSLContext | None
-    username: str | None
-    password: str | None
-    keepalive_s: int
-
-    @property
-    def address(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 class Link(aiomqtt.Client):

@@ -78,6 +78,7 @@ class States:
         waiting = self._partials.get(topic)
         if waiting is not None and (segment is None or waiting[0] <= segment):
             del self._partials[topic]
+            self._due.pop(topic, None)
             self.partials_skipped += 1
 
     def refresh(self, topic: str) -> None:

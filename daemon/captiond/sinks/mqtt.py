@@ -11,21 +11,19 @@ import asyncio
 import logging
 import random
 import secrets
-import ssl
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal
 
 import aiomqtt
-from captiond_engine.errors import ConfigError
 
-from captiond.config import Config, MqttConfig
+from captiond.config import Config
 from captiond.context import Context
 from captiond.health import Health
 from captiond.mqtt import home_assistant
 from captiond.mqtt.box import MqttBox
+from captiond.mqtt.broker import broker_of
 from captiond.mqtt.delivery import OFFLINE, ONLINE, Delivery, Pace
-from captiond.mqtt.link import Broker, Link, Trouble, trouble_of
+from captiond.mqtt.link import Link, Trouble, trouble_of
 from captiond.mqtt.outbox import Outbox
 from captiond.mqtt.states import States
 from captiond.mqtt.topics import topics_of
@@ -69,20 +67,25 @@ class MqttSink:
         metrics.mqtt_outbox.set_function(self._outbox.__len__)
         states = States()
         states.show(self._topics.status, ONLINE, retain=True)
-        sources = [source.name for source in context.config.source]
-        lasting = [name for name in sources if not mqtt.streams or name in mqtt.streams]
-        announcement = (
-            home_assistant.config_topic(mqtt.discovery_prefix, self._topics) if mqtt.discovery else ""
-        )
-        if announcement:
-            payload = home_assistant.config_payload(self._topics, lasting)
-            states.show(announcement, payload, retain=True)
+        announcement = ""
+        if mqtt.discovery:
+            announcement = home_assistant.config_topic(mqtt.discovery_prefix, self._topics)
+
+        def follow() -> list[str]:
+            """The configured streams, which a reload may have changed; Home Assistant is told of them."""
+            names = [source.name for source in context.config.source]
+            names = [name for name in names if not mqtt.streams or name in mqtt.streams]
+            if announcement:
+                payload = home_assistant.config_payload(self._topics, names)
+                states.show(announcement, payload, retain=True)
+            return names
+
         self.box = MqttBox(
             mqtt,
             self._topics,
             self._outbox,
             states,
-            lasting=lasting,
+            follow=follow,
             epoch_of=lambda stream: context.hub.feed(stream).epoch,
         )
         self._delivery = Delivery(
@@ -197,42 +200,3 @@ class MqttSink:
         count = self._outbox.give_up()
         if count:
             log.warning("%d finals were not delivered to the MQTT broker", count)
-
-
-def broker_of(mqtt: MqttConfig) -> Broker:
-    """How to reach the broker of the configuration. Raises ConfigError for files that cannot be used."""
-    try:
-        mqtt.host.encode("idna")
-    except UnicodeError:
-        raise ConfigError(f'mqtt.host: "{mqtt.host}" cannot be the name of a host.') from None
-    return Broker(
-        host=mqtt.host,
-        port=mqtt.port or (8883 if mqtt.tls else 1883),
-        tls=_tls(mqtt) if mqtt.tls else None,
-        username=mqtt.username or None,
-        password=_password(mqtt.password_file) if mqtt.password_file else None,
-        keepalive_s=max(1, mqtt.keepalive_ms // 1000),
-    )
-
-
-def _tls(mqtt: MqttConfig) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=mqtt.ca or None)
-        if mqtt.cert:
-            context.load_cert_chain(mqtt.cert, mqtt.key)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"mqtt.ca, mqtt.cert or mqtt.key cannot be used: {error}.",
-            advice="They are PEM files; the key has no password.",
-        ) from None
-    return context
-
-
-def _password(path: str) -> str:
-    try:
-        password = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"mqtt.password_file: {path} cannot be read ({error}).") from None
-    if not password:
-        raise ConfigError(f"mqtt.password_file: {path} is empty.")
-    return password
