@@ -53,8 +53,13 @@ export class Ledger {
     this.#streams = new Map(dumped.map(([name, last, finals]) => [name, { last, finals: new Map(finals) }]));
   }
 
+  /** What was told of `stream`, which is now the last to be forgotten. */
   #told(stream) {
-    return this.#streams.get(stream) ?? this.#begin(stream);
+    const told = this.#streams.get(stream);
+    if (!told) return this.#begin(stream);
+    this.#streams.delete(stream);
+    this.#streams.set(stream, told);
+    return told;
   }
 
   #begin(stream) {

@@ -30,7 +30,8 @@ export class Speaker {
   #toldEnd = false;
   #finished = false;
   #failures = 0;
-  #timer = 0;
+  #pumping = 0; // timers: to send more, and to connect again
+  #retrying = 0;
 
   constructor(access, { stream, rate, onState }) {
     this.#access = access;
@@ -94,7 +95,7 @@ export class Speaker {
 
   /** Sends what may be sent now; looks again soon where something has to wait. */
   #pump() {
-    clearTimeout(this.#timer);
+    clearTimeout(this.#pumping);
     const socket = this.#socket;
     if (!socket || socket.readyState !== WebSocket.OPEN) return;
     this.#skip();
@@ -103,7 +104,7 @@ export class Speaker {
       socket.send(this.#ring.read(this.#sent, Math.floor(until)));
       this.#sent = Math.floor(until);
     }
-    if (this.#sent < this.#ring.end) this.#timer = setTimeout(() => this.#pump(), LOOK_AGAIN_MS);
+    if (this.#sent < this.#ring.end) this.#pumping = setTimeout(() => this.#pump(), LOOK_AGAIN_MS);
     else if (this.#ended && !this.#toldEnd) {
       this.#toldEnd = true;
       socket.send(JSON.stringify({ v: 1, type: "end" }));
@@ -121,7 +122,7 @@ export class Speaker {
 
   #closed({ code, error, greeted }) {
     this.#socket = null;
-    clearTimeout(this.#timer);
+    clearTimeout(this.#pumping);
     if (this.#finished) return undefined;
     if (this.#toldEnd && (code === 1000 || error?.code === "resume_unknown")) return this.#finish("ended");
     if (error?.code === "resume_unknown") this.#resume = null; // too late, or another daemon: a new stream
@@ -140,14 +141,15 @@ export class Speaker {
     if (this.#finished) return undefined;
     this.#onState("lost", { message: found.reasons?.join(" ") });
     const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(this.#failures - 1, 10));
-    this.#timer = setTimeout(() => this.#connect(), longest * (0.5 + Math.random() / 2));
+    this.#retrying = setTimeout(() => this.#connect(), longest * (0.5 + Math.random() / 2));
     return undefined;
   }
 
   #finish(state, detail) {
     if (this.#finished) return;
     this.#finished = true;
-    clearTimeout(this.#timer);
+    clearTimeout(this.#retrying);
+    clearTimeout(this.#pumping);
     this.#socket?.close();
     this.#onState(state, detail);
   }
