@@ -24,7 +24,7 @@ from captiond.admission import Admission
 from captiond.config import Config, LogConfig
 from captiond.context import Context, counted, make_context
 from captiond.http import Front
-from captiond.listener import Listening, listen, load_pair, page_address, tls_context
+from captiond.listener import listen, load_pair, page_address, tls_context
 from captiond.loading import CLOSING, LOADING, StartNews, in_thread
 from captiond.meter import DaemonState, EventMeter, MeteredDevice, metered
 from captiond.metrics import Metrics
@@ -120,7 +120,10 @@ class App:
         except* CaptiondError as group:
             raise first(group) from None
         finally:
-            await _leave(server, max(leave_at - loop.time(), LEAVE_S))
+            server.close(code=CLOSE_SHUTDOWN, reason="the daemon is stopping")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(leave_at - loop.time(), LEAVE_S)):
+                    await server.wait_closed()
 
     async def _serve(self) -> None:
         """Load the model, then run the device and the configured sources and sinks."""
@@ -178,12 +181,10 @@ class App:
             self._reload_asked.clear()
             if self._ready:
                 self._notifier.reloading()
-            try:
-                await self._reload()
-            finally:
-                if self._ready:
-                    self._notifier.status(self._sentence())
-                    self._notifier.ready()
+            await self._reload()
+            if self._ready:
+                self._notifier.status(self._sentence())
+                self._notifier.ready()
 
     async def _reload(self) -> None:
         """Follow the configuration as it is now: all of it, or nothing where it cannot be used."""
@@ -237,14 +238,6 @@ class App:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(leave_at):
                 await self._conversations.nobody.wait()
-
-
-async def _leave(server: Listening, longest_s: float) -> None:
-    """Close the port and what is still connected."""
-    server.close(code=CLOSE_SHUTDOWN, reason="the daemon is stopping")
-    with suppress(TimeoutError):
-        async with asyncio.timeout(longest_s):
-            await server.wait_closed()
 
 
 def first(group: BaseExceptionGroup[CaptiondError]) -> CaptiondError:

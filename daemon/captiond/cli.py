@@ -7,10 +7,7 @@ people goes to standard error; standard output holds results only. Heavy imports
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import aclosing
@@ -35,6 +32,8 @@ COMMANDS = {
     "speak": "captiond_clients.speak",
     "listen": "captiond_clients.listen",
     "demo": "captiond_clients.demo",
+    "install-service": "captiond.install",
+    "serve": "captiond.serve",
 }
 
 
@@ -65,7 +64,8 @@ set_option = click.option(
 )
 
 
-def _load(config_path: Path | None, model: str | None, settings: tuple[str, ...]) -> Config:
+def load(config_path: Path | None, model: str | None, settings: tuple[str, ...]) -> Config:
+    """What a command's options say together. Raises ConfigError."""
     # Quoted, so that a model named "1" stays a name.
     chosen = (f"model.name={config_file.toml_value(model)}",) if model else ()
     return config_file.load(config_path, (*settings, *chosen))
@@ -75,76 +75,6 @@ def _load(config_path: Path | None, model: str | None, settings: tuple[str, ...]
 @click.version_option(__version__, prog_name="captiond")
 def main() -> None:
     """Live speech to captions on a machine you own."""
-
-
-@main.command()
-@config_option
-@model_option
-@set_option
-def serve(config_path: Path | None, model: str | None, settings: tuple[str, ...]) -> None:
-    """Run the daemon."""
-    from captiond_engine.engine import import_max
-
-    from captiond.app import App
-    from captiond.loading import load_engine, still_running
-    from captiond.progress import StartDisplay
-    from captiond.systemd import Notifier
-    from captiond.telemetry import set_up_logging
-
-    faulthandler.enable()  # whoever ends a daemon that hangs (SIGABRT) is told where it stood
-    config = _load(config_path, model, settings)
-    set_up_logging(config.log)
-    import_max()  # here, as the model is loaded in another thread
-
-    async def run() -> None:
-        with StartDisplay() as display:
-            app = App(
-                config,
-                lambda progress: load_engine(config, progress),
-                on_bound=lambda address: print(f"captions page: {address}", file=sys.stderr, flush=True),
-                progress=display,
-                on_ready=display.close,
-                reread=lambda: _load(config_path, model, settings),
-                set_log=set_up_logging,
-                notifier=Notifier.from_environment(),
-            )
-            stop = stop_on_signal()
-            reload_on_hangup(app.reload, stop)
-            await app.run(stop)
-
-    asyncio.run(run())
-    if still_running():  # what cannot be interrupted, and of which nothing is needed any more
-        sys.stderr.flush()
-        os._exit(0)
-
-
-def stop_on_signal() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; a second one ends the process where it stands."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        stop.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    return stop
-
-
-def reload_on_hangup(reload: Callable[[], None], stop: asyncio.Event) -> None:
-    """SIGHUP reads the configuration anew. Where the terminal that started the daemon has gone, it stops."""
-    had_terminal = os.isatty(0)
-
-    def on_signal() -> None:
-        if had_terminal and not os.isatty(0):
-            stop.set()  # nobody would know that a microphone goes on listening
-        else:
-            reload()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_signal)
 
 
 @main.command()
@@ -172,7 +102,7 @@ def transcribe(
     from captiond.loading import load_engine
     from captiond.progress import StartDisplay
 
-    config = _load(config_path, model, settings)
+    config = load(config_path, model, settings)
     lengths_ms = {path: _or_tell(length_ms, path) for path in files}
     if all(length is None for length in lengths_ms.values()):
         sys.exit(EXIT_USAGE)

@@ -42,7 +42,7 @@ def load_engine(config: Config, progress: Progress) -> Engine:
 
 
 class StartNews:
-    """Tells ``/readyz``, whoever started the daemon, and systemd how loading goes; from the thread that loads.
+    """Tells ``/readyz``, systemd and whoever started the daemon how loading goes; from the loading thread.
 
     systemd would otherwise end a start that takes minutes.
     """

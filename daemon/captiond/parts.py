@@ -82,8 +82,9 @@ class Parts:
 
     async def first_words(self) -> None:
         """Until each has said how it is, or the time for that is over."""
+        until = asyncio.get_running_loop().time() + FIRST_WORD_S
         for part in (*self._sources.values(), *self._sinks.values()):
-            await _first_word(part, asyncio.get_running_loop().time() + FIRST_WORD_S)
+            await _first_word(part, until)
 
     async def follow(self, before: Config) -> None:
         """Change what the context's configuration has changed since ``before``, and start what had failed."""

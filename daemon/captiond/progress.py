@@ -5,13 +5,14 @@ Takes ProgressEvents, from any thread. Gives text on standard error; knows no mo
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
 from captiond_engine.progress import ProgressEvent
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from captiond.telemetry import tell
 
 LINE_EVERY_S = 12.0  # between plain lines of the same step
 
@@ -80,4 +81,4 @@ class StartDisplay:
         if goes_on and now - self._last_line_s < LINE_EVERY_S:
             return
         self._stage, self._last_line_s = event.stage, now
-        print(describe(event), file=sys.stderr, flush=True)
+        tell(describe(event))

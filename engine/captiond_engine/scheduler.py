@@ -24,11 +24,12 @@ T = TypeVar("T")
 FIRST_PAUSE_S = 0.25  # after a failure, so that a failing device is not asked thousands of times a second
 LONGEST_PAUSE_S = 8.0
 # How long a call of the device may take before the device is taken for hung: so many times the longest batch
-# that was answered (a long window with much text in it takes thirty times as long as a short one), and before
-# the first of them as long as the slowest pass of the largest model may take on two cores.
-PATIENCE_FACTOR = 30.0
+# that was answered, as a long window with much text in it takes thirty times as long as a short one. Before the
+# first batch, so many times the probe, which reads every weight once, as each token of a text does.
 PATIENCE_S = 20.0  # at least
-FIRST_PATIENCE_S = 180.0
+BATCHES_OF_PATIENCE = 30
+PROBES_OF_PATIENCE = 300
+FIRST_PATIENCE_S = 180.0  # at most before the first batch, and before the first probe
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +65,7 @@ class Scheduler:
         self._seats: dict[Stream, _Seat] = {}
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()  # the device is asked one thing at a time
-        self._longest_batch_s: float | None = None
+        self._longest_batch_s = self._longest_probe_s = 0.0  # of those that were answered
         self.failures = 0  # of the device, in a row
         self.answered_at: float | None = None  # the loop's time of the last answer that was no failure
 
@@ -113,17 +114,23 @@ class Scheduler:
     @property
     def patience_s(self) -> float:
         """How long the device may take for one call before it is taken for hung."""
-        if self._longest_batch_s is None:
+        if self._longest_batch_s:
+            return max(PATIENCE_S, BATCHES_OF_PATIENCE * self._longest_batch_s)
+        if not self._longest_probe_s:
             return FIRST_PATIENCE_S
-        return max(PATIENCE_S, PATIENCE_FACTOR * self._longest_batch_s)
+        return min(FIRST_PATIENCE_S, max(PATIENCE_S, PROBES_OF_PATIENCE * self._longest_probe_s))
 
     async def probe(self) -> None:
         """Ask the device for the least that it can do. It ends like a batch: a failure, or an answer."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             await self._ask(self._device.probe)
         except DeviceError as error:
             self.failures += 1
             self._on_error(error)
+        else:
+            self._longest_probe_s = max(self._longest_probe_s, loop.time() - began)
 
     async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
         """What the device answers, when its turn has come. Raises DeviceError."""
@@ -170,7 +177,7 @@ class Scheduler:
                     raise error
             return
         took_s = asyncio.get_running_loop().time() - began
-        self._longest_batch_s = max(self._longest_batch_s or 0.0, took_s)
+        self._longest_batch_s = max(self._longest_batch_s, took_s)
         for (seat, job, queued_ms), decoding in zip(batch, decodings, strict=True):
             self._answer(seat, job, decoding, queued_ms)
 

@@ -96,7 +96,7 @@ async def daemon_process(*settings: str, **options: object) -> AsyncIterator[Dae
 
 
 def main() -> None:
-    import captiond.app
+    import captiond.loading
     import captiond_engine.engine
     from captiond.__main__ import main as captiond_main
     from captiond_engine.engine import Engine
@@ -106,7 +106,7 @@ def main() -> None:
 
     device = AudibleDevice()
     engine = Engine(scripted_traits(), device.tokenizer, device)
-    captiond.app.load_engine = lambda config, progress: engine
+    captiond.loading.load_engine = lambda config, progress: engine
     captiond_engine.engine.import_max = lambda: None
     captiond_main()
 

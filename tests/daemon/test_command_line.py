@@ -231,7 +231,7 @@ def test_a_model_that_was_loaded_in_another_thread_leaves_without_complaint() ->
 HANGS_IN_THE_MIDDLE_OF_SPEECH = """
 import asyncio
 from captiond.app import App
-from captiond.cli import stop_on_signal
+from captiond.serve import stop_on_signal
 from tests.daemon.house import configured, scripted_engine
 from tests.sim.scripted import say
 

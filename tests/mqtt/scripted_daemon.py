@@ -9,7 +9,7 @@ import asyncio
 import sys
 
 from captiond.app import App
-from captiond.cli import stop_on_signal
+from captiond.serve import stop_on_signal
 
 from tests.daemon.house import configured, scripted_engine
 from tests.sim.scripted import say
