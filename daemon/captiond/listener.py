@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 
 from captiond.access import SUBPROTOCOL
 from captiond.config import Config, ServerConfig
+from captiond.connection import FairConnection
 from captiond.door import Door, Entrance, open_doors
 from captiond.http import Front
 
@@ -78,6 +79,7 @@ async def listen(
                 max_size=limits.message_bytes,
                 max_queue=RECEIVED_FRAMES,
                 server_header=None,
+                create_connection=FairConnection,
                 ssl=tls,
             )
             for door in doors
