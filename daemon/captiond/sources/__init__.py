@@ -8,6 +8,7 @@ from typing import Any
 from captiond.context import Context
 from captiond.health import Health
 from captiond.routes import Route
+from captiond.sources import microphone
 from captiond.sources.file import play
 from captiond.sources.websocket import speak
 
@@ -15,4 +16,5 @@ ROUTES: dict[str, Route] = {"/v1/speak": speak}
 Play = Callable[[Any, Context, Health], Awaitable[None]]  # its first argument is the kind's own struct
 KINDS: dict[str, Play] = {
     "file": play,
+    "microphone": microphone.play,
 }
