@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
+from captiond.mqtt import link
 from captiond_clients.events import Final
 from captiond_clients.mqtt import listen_mqtt
 
@@ -163,13 +164,50 @@ async def test_a_broker_that_takes_connections_and_says_nothing_holds_nobody_up(
         writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    async with server, house(SCRIPT, config=config_of(server.sockets[0].getsockname()[1])) as home:
+    config = configured(
+        mqtt={"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]}, limits={"drain_ms": 300}
+    )
+    async with server, house(SCRIPT, config=config) as home:
         assert (await home.get("/readyz")).status == 200
         async with home.speaker("stream=hall") as client:
             await client.speak(audio_of(SCRIPT), pace=None)
             await client.say(type="end")
             await client.closed()
             assert client.texts() == NUMBERS
+
+
+async def test_nobody_waits_for_a_broker_for_which_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon would wait for its answer for an hour, and is stopped long before."""
+    monkeypatch.setattr(link, "ANSWER_S", 3_600.0)
+    taken = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    config = configured(
+        mqtt={"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]},
+        limits={"drain_ms": 3_600_000},
+    )
+    async with server, house(SCRIPT, config=config):
+        await taken.wait()
+
+
+async def test_a_broker_that_falls_silent_does_not_hold_up_the_stop(broker: Mosquitto) -> None:
+    async with line_to(broker.port) as line:
+        mqtt = {"host": "127.0.0.1", "port": line.port, "node": "n"}
+        config = configured(mqtt=mqtt, limits={"drain_ms": 300})
+        with reading(broker) as raw:
+            async with house(SCRIPT, config=config) as home, home.speaker("stream=hall") as client:
+                await raw.until_last("n/status", b"online")
+                line.deaf = True
+                await client.speak(audio_of(SCRIPT), pace=None)
+                await client.say(type="end")
+                await client.closed()
+            line.cut()
+            await raw.until_last("n/status", b"offline")
 
 
 async def test_an_older_broker_is_spoken_to_in_its_language(broker: Mosquitto) -> None:

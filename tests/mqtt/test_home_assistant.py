@@ -32,7 +32,7 @@ async def test_the_node_is_announced_again_when_home_assistant_starts(broker: Mo
                 await client.say(type="end")
                 await client.closed()
             await reader.until("hall/final")
-        assert len(reader.on("captiond_2f_n/config")) == 2, "a birth that is retained is an old one"
+        assert len(reader.on("captiond_2f_n/config")) == 2, "once when we came, once when it came"
     with reading(broker) as late:
         assert (await late.until("captiond_2f_n/config")).retain
 

@@ -108,18 +108,26 @@ class MqttSink:
         self._began: float | None = None  # the connection that is there, or was
 
     async def run(self) -> None:
-        """Connect, again and again, until everything is delivered or cannot be."""
+        """Until the daemon stops and everything is delivered, or cannot be."""
+        self._health.ok()
+        async with asyncio.TaskGroup() as tasks:
+            connecting = tasks.create_task(self._connect(), name="mqtt connecting")
+            await self.box.finished.wait()
+            if self._began is None and not len(self._outbox):
+                connecting.cancel()  # there is no broker, and nothing for it
+
+    async def _connect(self) -> None:
+        """One connection after another; the last is tried when the daemon stops."""
         tries = 0
         settle = False
-        self._health.ok()
+        loop = asyncio.get_running_loop()
         while True:
             last = self.box.finished.is_set()
-            loop = asyncio.get_running_loop()
-            self._began = None
             trouble = await self._connection(settle=settle)
             if trouble is None:
                 return
             lasted_s = None if self._began is None else loop.time() - self._began
+            self._began = None
             settle = settle or not trouble.unsupported_version
             if lasted_s is not None and lasted_s >= self._pace.stable_s:
                 tries, self._told, self._losing = 0, "", False
