@@ -7,11 +7,11 @@ import select
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from captiond.containers import media
 
+from tests.containers.children import children
 from tests.containers.recordings import OGG, WEBM, Kind, record
 from tests.daemon.house import FINAL, Client, audio_of, house
 from tests.sim.scripted import say
@@ -27,19 +27,6 @@ async def send(client: Client, data: bytes, piece: int = 700) -> None:
         await client.socket.send(data[at : at + piece])
 
 
-def decoders() -> list[int]:
-    """The decoding children of this process, by number."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == os.getpid():
-            found.append(int(entry.parent.name))
-    return found
-
-
 @ENCODINGS
 async def test_words_come_out_of_a_recording(encoding: str, kind: Kind) -> None:
     async with house(SCRIPT) as home, home.speaker(f"encoding={encoding}&rate=8000&channels=2") as speaker:
@@ -49,7 +36,7 @@ async def test_words_come_out_of_a_recording(encoding: str, kind: Kind) -> None:
         assert speaker.texts() == WORDS
         assert not speaker.all("error")
         assert not speaker.all("audio.lost")
-    assert decoders() == []
+    assert children() == []
 
 
 @ENCODINGS
@@ -145,7 +132,7 @@ async def test_a_decoder_that_is_killed_ends_its_stream_and_no_other() -> None:
         await victim.until("hello")
         await send(victim, recording[:6_000])
         await victim.until("speech.started")
-        (child,) = decoders()
+        (child,) = children()
         async with home.speaker("stream=witness&encoding=webm") as witness:
             await send(witness, recording[:6_000])
             await witness.until("speech.started")
@@ -158,7 +145,7 @@ async def test_a_decoder_that_is_killed_ends_its_stream_and_no_other() -> None:
             await witness.say(type="end")
             assert await witness.closed() == 1000
             assert witness.texts() == WORDS
-        assert child not in decoders()
+        assert child not in children()
 
 
 async def test_without_the_extra_the_client_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +167,7 @@ async def test_a_stop_while_a_recording_comes_in_gives_its_final_and_leaves_no_c
         home.stop.set()
         assert await speaker.closed() == 1001
         assert speaker.texts()
-    assert decoders() == []
+    assert children() == []
 
 
 PARENT = """

@@ -104,14 +104,18 @@ class Decoder:
 
     async def feed(self, data: bytes) -> None:
         """Bytes of the container, cut anywhere. Waits while the child is busy; nothing after its end."""
+        asked = bool(self._marks)  # a child that answers nothing, though it was fed, is given up
+        if data and not asked:
+            self._owe()
         for start in range(0, len(data), MOST_BYTES):
             await self._send(Kind.DATA, data[start : start + MOST_BYTES])
-        if data and not self._marks:
-            await self._mark(PING)
+        if data and not asked:
+            await self._send(Kind.MARK, PING)
 
     async def mark(self, body: bytes) -> None:
         """Ask for ``Reached(body)`` once everything that was fed is told."""
-        await self._mark(body)
+        self._owe()
+        await self._send(Kind.MARK, body)
 
     async def end(self) -> None:
         """No more bytes will come."""
@@ -120,11 +124,10 @@ class Decoder:
             self._be_patient()
             self._stdin.close()
 
-    async def _mark(self, body: bytes) -> None:
+    def _owe(self) -> None:
         self._marks += 1
         if self._marks == 1:
             self._be_patient()
-        await self._send(Kind.MARK, body)
 
     async def _send(self, kind: Kind, body: bytes) -> None:
         if self._ended or self._gone:
