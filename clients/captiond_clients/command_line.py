@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Literal
+from typing import Literal, Protocol
 
 import click
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.console import Console
 from captiond_clients.connection import DEFAULT_URL
 from captiond_clients.errors import ClientError
 from captiond_clients.events import Event, Final, Hello
+from captiond_clients.printable import printable
 from captiond_clients.subtitles import SubtitleText
 from captiond_clients.terminal import CaptionsView
 
@@ -64,60 +65,90 @@ def tell_trouble(error: ClientError) -> None:
     stderr().print(f"captiond: {error} Trying again.", style="yellow", markup=False, soft_wrap=True)
 
 
-def json_line(event: Event) -> None:
-    if event.wire:
-        sys.stdout.write(event.wire + "\n")
-        sys.stdout.flush()
+class Printer(Protocol):
+    """Shows events to a program or to people, and tells people how the connection is."""
+
+    def show(self, event: Event) -> None: ...
+
+    def trouble(self, error: ClientError) -> None: ...
+
+    def connected(self, place: str) -> None:
+        """For sources that say no hello."""
+
+    def refresh(self) -> None:
+        """Time has passed."""
 
 
-class SubtitlePrinter:
-    """Subtitles of one stream: the first that speaks. Another stream's times would not fit between them."""
+class LinePrinter:
+    """Text for programs to standard output; people are told on standard error."""
+
+    def __init__(self, text_of: Callable[[Event], str], place: str) -> None:
+        self._text_of = text_of
+        self._place = place
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Hello) and self._place:
+            self.connected(f"{self._place}, model {printable(str(event.model))}")
+        if text := self._text_of(event):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    def trouble(self, error: ClientError) -> None:
+        tell_trouble(error)
+
+    def connected(self, place: str) -> None:
+        stderr().print(f"connected to {place}", style="dim", markup=False, soft_wrap=True)
+
+    def refresh(self) -> None:
+        pass
+
+
+def json_line(event: Event) -> str:
+    """The event as it came; nothing for what the client itself made up."""
+    return f"{event.wire}\n" if event.wire else ""
+
+
+class StreamSubtitles:
+    """Subtitles of one stream: the first that speaks. Another stream's times would not fit between them.
+
+    Where the stream begins anew, its time goes on after what was said before.
+    """
 
     def __init__(self, form: Literal["srt", "vtt"]) -> None:
         self._subtitles = SubtitleText(form)
         self._stream: str | None = None
         self._others: set[str | None] = set()
-        self._write(self._subtitles.head())
+        self._until_ms = 0  # the end of the last final, in the stream's own time
 
-    def show(self, event: Event) -> None:
+    @property
+    def head(self) -> str:
+        return self._subtitles.head()
+
+    def text_of(self, event: Event) -> str:
         if not isinstance(event, Final):
-            return
+            return ""
         self._stream = self._stream or event.stream
         if event.stream == self._stream:
-            self._write(self._subtitles.cue_text(event))
-        elif event.stream not in self._others:
+            if event.start_ms < self._until_ms:
+                self._subtitles.offset_ms += self._until_ms
+            self._until_ms = event.end_ms
+            return self._subtitles.cue_text(event)
+        if event.stream not in self._others:
             self._others.add(event.stream)
-            stderr().print(
-                f"captiond: stream {event.stream} is left out; name it with --stream.", markup=False
-            )
-
-    def _write(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+            name = printable(str(event.stream))
+            stderr().print(f"captiond: stream {name} is left out; name it with --stream.", markup=False)
+        return ""
 
 
-def printer(form: Format, *, name_streams: bool) -> AbstractContextManager[Show]:
-    """What shows events in ``form``, for the length of a ``with``."""
+def printer(form: Format, *, name_streams: bool, place: str = "") -> AbstractContextManager[Printer]:
+    """What shows events in ``form``, for the length of a ``with``. ``place``: where they come from."""
     if form == "json":
-        return nullcontext(json_line)
+        return nullcontext(LinePrinter(json_line, place))
     if form in ("srt", "vtt"):
-        return nullcontext(SubtitlePrinter("srt" if form == "srt" else "vtt").show)
-    return _TextPrinter(name_streams)
-
-
-class _TextPrinter(AbstractContextManager[Show]):
-    def __init__(self, name_streams: bool) -> None:
-        self._view = CaptionsView(Console(highlight=False), stderr(), name_streams=name_streams)
-
-    def __enter__(self) -> Show:
-        self._view.__enter__()
-        return self._view.show
-
-    def __exit__(self, *error: object) -> None:
-        self._view.__exit__(None, None, None)
-
-
-def greet(event: Event, url: str) -> None:
-    """Says to people where they are connected."""
-    if isinstance(event, Hello):
-        stderr().print(f"connected to {url}, model {event.model}", style="dim", markup=False)
+        subtitles = StreamSubtitles("srt" if form == "srt" else "vtt")
+        sys.stdout.write(subtitles.head)
+        sys.stdout.flush()
+        return nullcontext(LinePrinter(subtitles.text_of, place))
+    # Only a terminal is drawn on, whatever the environment says of colours.
+    console = Console(highlight=False, force_interactive=sys.stdout.isatty())
+    return CaptionsView(console, stderr(), name_streams=name_streams, place=place)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from socket import gaierror
 from urllib.parse import urlencode, urlsplit
@@ -60,14 +60,20 @@ class Backoff:
         self.delay_s = FIRST_DELAY_S
         self.started = None
 
-    async def wait(self, failure: ClientError) -> None:
-        """Sleeps before the next try; raises ``failure`` when patience is at an end."""
+    async def wait(self, failure: ClientError, tell: Callable[[ClientError], None] | None = None) -> None:
+        """Sleeps before the next try; raises ``failure`` when patience is at an end.
+
+        ``tell`` is called with a failure that is waited for; its ``retry_in_s`` says how long.
+        """
         now = asyncio.get_running_loop().time()
         self.started = now if self.started is None else self.started
         left = self.started + self.patience_s - now
         if left <= 0:
             raise failure
-        await asyncio.sleep(min(left, self.delay_s * random.uniform(0.5, 1.0)))
+        failure.retry_in_s = min(left, self.delay_s * random.uniform(0.5, 1.0))
+        if tell is not None:
+            tell(failure)
+        await asyncio.sleep(failure.retry_in_s)
         self.delay_s = min(self.longest_s, 2 * self.delay_s)
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from captiond_clients.events import Event, Final, Partial, SpeechEnded
-from captiond_clients.terminal import printable
+from captiond_clients.printable import printable
 
 Figures = dict[str, dict[str, float | int]]
 

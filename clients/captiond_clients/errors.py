@@ -10,10 +10,11 @@ class ClientError(Exception):
     """An error that a person is meant to read.
 
     ``code``: stable, lower case with underscores; that of the server's ``error`` event where there was one.
-    ``advice``: what to do next, one sentence or empty.
+    ``advice``: what to do next, one sentence or empty. ``retry_in_s``: when it is tried again, where it is.
     """
 
     exit_code = 1
+    retry_in_s: float | None = None
 
     def __init__(self, code: str, message: str, *, advice: str = "") -> None:
         super().__init__(message)

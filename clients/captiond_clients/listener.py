@@ -94,9 +94,7 @@ class Listener:
         if not isinstance(failure, UnreachableError):
             raise failure
         while True:
-            if self._on_trouble is not None:
-                self._on_trouble(failure)
-            await self._backoff.wait(failure)
+            await self._backoff.wait(failure, self._on_trouble)
             try:
                 await self._connect()
                 return False

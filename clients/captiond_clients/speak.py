@@ -13,18 +13,9 @@ import click
 from captiond_clients.audio_input import FILE_SHAPE, AudioFile, at_pace, cut_file, cut_stream
 from captiond_clients.audio_outbox import SAMPLE_BYTES, AudioShape, Encoding
 from captiond_clients.client import Speaker, speak
-from captiond_clients.command_line import (
-    Format,
-    Show,
-    greet,
-    printer,
-    run,
-    tell_trouble,
-    token_option,
-    url_option,
-)
+from captiond_clients.command_line import Format, Show, printer, run, token_option, url_option
 from captiond_clients.errors import AudioError, ClientError
-from captiond_clients.events import Event
+from captiond_clients.terminal import ticking
 
 
 async def converse(speaker: Speaker, audio: AsyncIterator[bytes], show: Show) -> None:
@@ -81,28 +72,22 @@ async def tell(
 ) -> None:
     """Speaks ``source`` into the daemon at ``url`` and shows what it hears."""
     audio = audio_of(source, shape, pace)
-    connection = speak(
-        url,
-        stream=stream,
-        encoding=shape.encoding,
-        rate=shape.rate,
-        channels=shape.channels,
-        language=language,
-        prompt=prompt,
-        words=form != "text",
-        timings=form == "json",
-        token=token,
-        on_trouble=tell_trouble,
-    )
-
-    with printer(form, name_streams=False) as show:
+    with printer(form, name_streams=False, place=url) as printed, ticking(printed.refresh):
+        connection = speak(
+            url,
+            stream=stream,
+            encoding=shape.encoding,
+            rate=shape.rate,
+            channels=shape.channels,
+            language=language,
+            prompt=prompt,
+            words=form != "text",
+            timings=form == "json",
+            token=token,
+            on_trouble=printed.trouble,
+        )
         async with connection as speaker:
-
-            def show_event(event: Event) -> None:
-                greet(event, url)
-                show(event)
-
-            await converse(speaker, audio, show_event)
+            await converse(speaker, audio, printed.show)
 
 
 @click.command("speak")

@@ -226,9 +226,7 @@ class Speaker:
             raise failure
         self._up.clear()
         while True:
-            if self._on_trouble is not None:
-                self._on_trouble(failure)
-            await self._backoff.wait(failure)
+            await self._backoff.wait(failure, self._on_trouble)
             try:
                 await self._resume()
                 return

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from captiond_clients.events import Final
-from captiond_clients.terminal import printable
+from captiond_clients.printable import printable
 
 LINE_LETTERS = 42  # what broadcasters' guides allow a line
 CUE_LETTERS = 2 * LINE_LETTERS - 8  # leaves room for a line that breaks before a long word
