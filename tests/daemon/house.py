@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from captiond.app import App
 from captiond.config import Config
+from captiond.systemd import Notifier
 from captiond_engine.engine import Engine
 from captiond_engine.progress import Progress
 from captiond_engine.types import Float32Array
@@ -199,6 +200,8 @@ async def house(
     config: Config | None = None,
     engine: Engine | None = None,
     load: Any = None,
+    reread: Any = None,
+    notifier: Notifier | None = None,
     **device: Any,
 ) -> AsyncIterator[House]:
     """A daemon that is ready, unless ``load`` is given; stopped in order at the end."""
@@ -208,7 +211,13 @@ async def house(
     def at_once(progress: Progress) -> Engine:
         return made
 
-    app = App(config or configured(), load or at_once, on_bound=bound.set_result)
+    app = App(
+        config or configured(),
+        load or at_once,
+        on_bound=bound.set_result,
+        reread=reread,
+        notifier=notifier,
+    )
     stop = asyncio.Event()
     running = asyncio.create_task(app.run(stop), name="daemon")
     waited: list[asyncio.Future[Any]] = [running, bound]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,12 +14,13 @@ import pytest
 import soundfile
 from captiond.app import App
 from captiond_engine.engine import Engine
-from captiond_engine.errors import HubUnreachableError, PortInUseError
+from captiond_engine.errors import DeviceError, HubUnreachableError, PortInUseError
 from captiond_engine.progress import Progress, ProgressEvent
 from captiond_engine.types import Decoding, Job
 from websockets.exceptions import ConnectionClosed
 
 from tests.daemon.house import FINAL, UPGRADE, audio_of, configured, house, scripted_engine
+from tests.sim.clock import JumpingLoop
 from tests.sim.scripted import ScriptedDevice, say, scripted_traits
 
 TURN_ON = say("turn on the lights")
@@ -143,6 +145,55 @@ async def test_a_device_that_keeps_failing_is_told_by_readyz_until_it_answers() 
             await speaker.speak(audio_of(TURN_ON))
             await speaker.until(FINAL)
         await home.ready()
+
+
+async def test_a_device_that_has_failed_is_asked_again_though_nobody_speaks() -> None:
+    broken, probes = False, 0
+
+    async def on_probe() -> None:
+        nonlocal probes
+        probes += 1
+        if broken:
+            raise DeviceError("the scripted device is away.")
+
+    async with house(TURN_ON, on_probe=on_probe) as home:
+        broken = True
+        while (await home.get("/readyz")).status == 200:  # noqa: ASYNC110 (it is asked from outside)
+            await asyncio.sleep(1)
+        (reason,) = (await home.get("/readyz")).json()["reasons"]
+        assert reason == "The device has failed 3 times in a row: the scripted device is away."
+        before = probes
+        await asyncio.sleep(60)
+        assert 10 <= probes - before <= 30, "every few seconds"
+        broken = False
+        await home.ready()
+
+
+async def test_a_device_that_is_asked_now_and_then_is_not_asked_while_it_works() -> None:
+    async with house(TURN_ON) as home, home.speaker() as speaker:
+        device = home.app.context.sessions._engine.device  # type: ignore[union-attr]
+        assert isinstance(device, ScriptedDevice)
+        before = device.probes
+        for _ in range(20):
+            await speaker.speak(audio_of(TURN_ON))
+        assert device.probes == before
+        await asyncio.sleep(60)
+        assert 5 <= device.probes - before <= 6
+
+
+async def test_a_loop_that_was_blocked_is_measured() -> None:
+    async with house() as home:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, JumpingLoop)
+        await asyncio.sleep(10)
+        before = (await home.get("/metrics")).body.decode()
+        assert re.search(r"^captiond_event_loop_longest_stall_seconds 0\.0$", before, re.MULTILINE)
+        loop._jumping.now += 1.6  # as if something had not given the loop its turn
+        await asyncio.sleep(10)
+        after = (await home.get("/metrics")).body.decode()
+        found = re.search(r"^captiond_event_loop_longest_stall_seconds (\S+)$", after, re.MULTILINE)
+        assert found is not None
+        assert 1.0 < float(found[1]) <= 1.6
 
 
 class Faulty(ScriptedDevice):
