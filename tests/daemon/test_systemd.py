@@ -221,7 +221,7 @@ async def test_batches_that_are_long_but_end_are_life(manager: ServiceManager) -
     ):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(600):
-                await speaker.speak(audio_of(script), pace=0.2)
+                await speaker.speak(audio_of(script), pace=0.1)
         assert len(manager.told("WATCHDOG")) >= 600 / (30 / 3) - 5, "without a pause"
         assert (await home.get("/readyz")).status == 200
         home.stop.set()
