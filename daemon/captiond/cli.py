@@ -32,6 +32,8 @@ COMMANDS = {
     "speak": "captiond_clients.speak",
     "listen": "captiond_clients.listen",
     "demo": "captiond_clients.demo",
+    "devices": "captiond.devices",
+    "doctor": "captiond.doctor",
     "install-service": "captiond.install",
     "serve": "captiond.serve",
 }

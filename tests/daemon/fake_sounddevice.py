@@ -53,7 +53,7 @@ class FakeDevice:
         stream, self.stream = self.stream, None
         stream.end()
 
-    async def play(self, pcm: Float32Array, *, piece: int = 800) -> None:
+    async def play(self, pcm: Float32Array, *, piece: int = 1_600) -> None:
         """``pcm`` at 16 kHz as the room's sound, at its pace; heard where a stream runs, in all channels."""
         for start in range(0, len(pcm), piece):
             part = pcm[start : start + piece]

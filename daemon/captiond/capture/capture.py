@@ -12,7 +12,7 @@ from typing import Any
 
 from captiond_engine.types import Float32Array
 
-from captiond.capture.inputs import CaptureError, InputDevice
+from captiond.capture.inputs import CaptureError, CaptureInterruptedError, InputDevice
 from captiond.capture.ring import Block, BlockRing
 
 BLOCK_MS = 50
@@ -34,6 +34,7 @@ class Capture:
         self._news = asyncio.Event()
         self._told = False  # the loop has been asked to wake us, and we have not looked since
         self._finished = False
+        self._interrupted = False
 
     def hear(self, data: Float32Array, frames: int, time: Any, status: Any) -> None:
         """PortAudio's callback: float32 [frames, channels]."""
@@ -45,10 +46,16 @@ class Capture:
         self._finished = True
         self._wake()
 
+    def interrupt(self) -> None:
+        """Ask the task that takes to close the device for a moment."""
+        self._interrupted = True
+        self._wake()
+
     async def take(self) -> list[Block]:
         """The blocks that have come, at least one; waits for it.
 
-        Raises CaptureError when the device is gone, or says that it runs and gives nothing.
+        Raises CaptureError when the device is gone, or says that it runs and gives nothing, and
+        CaptureInterruptedError when it is to be opened anew.
         """
         deadline = self._loop.time() + STALL_S
         while True:
@@ -58,6 +65,8 @@ class Capture:
             blocks = list(self._ring.take())
             if blocks:
                 return blocks
+            if self._interrupted:
+                raise CaptureInterruptedError(f"{self.device.full_name} is opened anew.")
             if finished:
                 raise CaptureError(f"{self.device.full_name} is gone.")
             try:

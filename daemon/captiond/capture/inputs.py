@@ -28,6 +28,12 @@ class CaptureError(CaptiondError):
     exit_code = EXIT_UNREACHABLE
 
 
+class CaptureInterruptedError(CaptureError):
+    """Nothing is wrong with the device: another one can be found only while none is open. Open it again."""
+
+    code = "microphone_interrupted"
+
+
 class PortAudioMissingError(ConfigError):
     """The library is not installed; trying again will not help."""
 
@@ -57,7 +63,7 @@ def list_inputs(sounddevice: Any) -> list[InputDevice]:
     return [
         InputDevice(
             index=index,
-            name=str(found["name"]),
+            name="".join(c if c.isprintable() else "?" for c in found["name"]),  # a stranger's words
             host_api=str(host_apis[found["hostapi"]]["name"]),
             channels=int(found["max_input_channels"]),
             rate_hz=round(found["default_samplerate"]),

@@ -13,6 +13,7 @@ import importlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from captiond.capture.capture import Capture
@@ -36,6 +37,14 @@ CLOSE_S = 2.0
 LATENCY_S = 0.2  # of sound that the system keeps for us: so long may the interpreter be busy elsewhere
 
 
+def sound_cards() -> bytes:
+    """The sound cards as Linux tells them: other bytes when one has come or gone; none elsewhere."""
+    try:
+        return Path("/proc/asound/cards").read_bytes()
+    except OSError:
+        return b""
+
+
 class _Opened(NamedTuple):
     stream: Any
     capture: Capture
@@ -48,25 +57,41 @@ class PortAudio:
         self,
         load: Callable[[], Any] = lambda: importlib.import_module("sounddevice"),
         *,
+        cards: Callable[[], bytes] = sound_cards,
         open_s: float = OPEN_S,
         close_s: float = CLOSE_S,
     ) -> None:
         self._load = load
+        self._cards = cards
+        self._known_cards = b""  # when PortAudio looked for devices last
         self._open_s = open_s
         self._close_s = close_s
         self._library: Any = None
         self._streams: list[Any] = []  # that are open; the worker's alone
         self._worker = Worker("portaudio")
+        self._captures: set[Capture] = set()
+        self._all_closed = asyncio.Event()
+        self._opening = asyncio.Lock()
         self._unanswered: asyncio.Future[Any] | None = None
 
     @asynccontextmanager
     async def capture(self, wanted: str | int, channel: int = 0) -> AsyncIterator[Capture]:
         """The device that is ``wanted``, running until the block is left. Raises CaptureError, ConfigError.
 
-        ``channel``: 1 for the first, 0 for the mean of all. Devices are looked for anew while none is open.
+        ``channel``: 1 for the first, 0 for the mean of all. PortAudio looks for devices only while none is
+        open: where a sound card has come or gone since, and this one cannot be opened, the others are
+        interrupted for it.
         """
         loop = asyncio.get_running_loop()
-        opened = await self._ask(lambda: self._open(loop, wanted, channel), discard=self._close)
+        async with self._opening:
+            try:
+                opened = await self._ask(lambda: self._open(loop, wanted, channel), discard=self._close)
+            except CaptureError:
+                if not self._captures or self._cards() == self._known_cards:
+                    raise
+                await self._interrupt()
+                opened = await self._ask(lambda: self._open(loop, wanted, channel), discard=self._close)
+            self._captures.add(opened.capture)
         try:
             yield opened.capture
         finally:
@@ -74,6 +99,19 @@ class PortAudio:
             with suppress(TimeoutError):  # it is closed when the sound system answers again
                 async with asyncio.timeout(self._close_s):
                     await asyncio.shield(loop.run_in_executor(self._worker, self._close, opened))
+            self._captures.discard(opened.capture)
+            self._all_closed.set()
+
+    async def _interrupt(self) -> None:
+        """Have every open device closed. They are opened again after whoever holds ``_opening``."""
+        self._known_cards = self._cards()  # once for each change, whether or not it helps
+        for capture in self._captures:
+            capture.interrupt()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._close_s):
+                while self._captures:
+                    self._all_closed.clear()
+                    await self._all_closed.wait()
 
     async def inputs(self, rates_hz: Sequence[int] = ()) -> list[tuple[InputDevice, tuple[int, ...]]]:
         """Every input device, and which of ``rates_hz`` it takes. Raises CaptureError, ConfigError."""
@@ -112,7 +150,9 @@ class PortAudio:
         """The module. Where no device is open PortAudio starts anew, as only then it looks for devices."""
         if self._library is None:
             self._library = self._loaded()
+            self._known_cards = self._cards()
         elif not self._streams:
+            self._known_cards = self._cards()
             with suppress(self._library.PortAudioError):
                 self._library._terminate()
             with objections(self._library, "The sound system does not start"):

@@ -14,7 +14,7 @@ import random
 from captiond_engine.types import SAMPLE_RATE_HZ
 
 from captiond.capture.capture import Capture
-from captiond.capture.inputs import CaptureError
+from captiond.capture.inputs import CaptureError, CaptureInterruptedError
 from captiond.capture.portaudio import PortAudio, the_portaudio
 from captiond.capture.timeline import CaptureTimeline, Lost, Piece
 from captiond.config import MicrophoneSource
@@ -75,6 +75,8 @@ class Microphone:
         try:
             async with self._portaudio.capture(self._source.device, self._source.channel) as capture:
                 await self._listen(capture)
+        except CaptureInterruptedError:
+            return ""
         except CaptureError as error:
             return str(error)
         except ClientError as error:
