@@ -10,6 +10,7 @@ const STEADY_MS = 5000; // a connection that lasted so long was a good one: the 
 const OPEN_WITHIN_MS = 10000;
 const UNREADY_MS = 1500; // between looks at a daemon that is still loading
 const REFUSED_MS = 30000; // between tries where trying is not likely to help
+const SHUT_OUT = 3; // failures in a row, while the daemon answers plain requests, that are no accident
 
 export class Connection {
   #access;
@@ -101,6 +102,10 @@ export class Connection {
     if (ended.opened) this.#state("lost");
     const found = ended.opened ? { kind: "lost" } : await this.#access.inquire("v1/captions");
     if (this.#stopped) return undefined;
+    if (found.kind === "open" && failures >= SHUT_OUT) {
+      this.#state("refused", { message: shutOut() });
+      return this.#pause(LONGEST_DELAY_MS);
+    }
     this.#state(found.kind === "open" ? "lost" : found.kind, found);
     if (found.kind === "token") return this.#tokenGiven();
     if (found.kind === "refused") return this.#pause(REFUSED_MS);
@@ -130,4 +135,12 @@ export class Connection {
   #state(kind, detail = {}) {
     if (!this.#stopped) this.#onState(kind, detail);
   }
+}
+
+/** A plain request has no origin, so only a websocket is refused for it; and some proxies pass none on. */
+function shutOut() {
+  return (
+    "The service answers, but lets no websocket of this page in. A proxy in between must pass websockets on, " +
+    `and server.origins must have ${location.origin} in it.`
+  );
 }

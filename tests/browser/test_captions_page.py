@@ -165,6 +165,7 @@ async def test_markup_in_captions_and_names_is_only_text() -> None:
         teller = Teller(home)
         teller.partial(teller.start(), evil, evil)
         await page.until(f"{OPEN}.length === 1")
+        assert await page.value(OPEN) == [evil + evil]
         teller.end(1, evil)
         await page.until(f"{LINES}.length === 1")
         assert await lines(page) == [evil]
@@ -191,6 +192,7 @@ async def test_the_page_keeps_its_place_while_somebody_reads_back() -> None:
         await page.until(f"{LINES}.length === 41")
         assert await page.value(f"{SCROLL}.scrollTop") == 100
         assert await page.value("document.getElementById('unseen').textContent") == "1 new"
+        assert await page.value("document.getElementById('lines').getAnimations().length") == 0
         await page.value("follow.click()")
         await page.until(f"{AT_THE_END} && follow.hidden")
         teller.final("line 41")

@@ -151,6 +151,27 @@ async def test_a_new_daemon_hears_what_the_old_one_did_not_caption() -> None:
         assert before[0] == SAID[0]
 
 
+async def test_the_ring_gives_back_what_was_written_wherever_it_is_cut() -> None:
+    compare = """
+    (async () => {
+      const { AudioRing } = await import("/audio-ring.js");
+      const ring = new AudioRing(1000);
+      const all = [];
+      for (let round = 0; round < 400; round += 1) {
+        const piece = Int16Array.from({ length: (round * 37) % 1301 }, (_, at) => (all.length + at) % 32000);
+        ring.write(piece);
+        all.push(...piece);
+        const from = ring.start + ((round * 53) % Math.max(1, ring.end - ring.start));
+        const read = ring.read(from, ring.end);
+        if (ring.end !== all.length || read.some((value, at) => value !== all[from + at])) return round;
+      }
+      return ring.end - ring.start;
+    })()
+    """
+    async with house() as home, chromium_page(home.address) as page:
+        assert await page.value(compare) == 1_000
+
+
 async def test_sound_that_cannot_be_sent_is_counted_and_the_newest_is_kept() -> None:
     async with house() as home, chromium_page(home.address) as page:
         await page.until(LIVE)

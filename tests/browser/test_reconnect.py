@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from captiond_engine.engine import Engine
 from captiond_engine.progress import Progress, ProgressEvent
 
 from tests.browser.chromium import chromium_page
+from tests.browser.door import door_to
 from tests.browser.reading import (
     LINES,
     LIVE,
@@ -49,6 +51,22 @@ async def test_after_a_lost_socket_no_final_is_missing_or_doubled(query: str) ->
                 await page.until(f"{LIVE} && {LINES}.length === {len(said)}")
             assert await lines(page) == said
             assert await page.value(NOTES) == []
+
+
+async def test_of_one_stream_every_fact_is_told_after_a_lost_socket() -> None:
+    async with house() as home, line_to(urlsplit(home.address).netloc) as line:
+        teller = Teller(home)
+        teller.final("one")
+        async with chromium_page(f"{line.url}/?stream=hall") as page:
+            await page.until(f"{LIVE} && {LINES}.length === 1")
+            line.cut()
+            teller.tell("hall", wire.AudioLost(start_ms=2_000, end_ms=4_000, reason="overrun"))
+            teller.final("two")
+            await page.until(f"{LIVE} && {LINES}.length === 2")
+            assert await page.value(NOTES) == ["2.0 s of sound were lost here"]
+            await page.reload()
+            await page.until(f"{LIVE} && {LINES}.length === 2")
+            assert await page.value(NOTES) == ["2.0 s of sound were lost here"]
 
 
 @pytest.mark.parametrize("query", ["", "?stream=hall"])
@@ -199,6 +217,17 @@ async def test_who_is_not_let_in_is_told_why() -> None:
             assert "All 1 listeners' places are taken." in await page.value(STATUS)
             await viewer.socket.close()
             await page.until(LIVE)
+
+
+async def test_behind_a_proxy_that_hides_our_name_the_page_says_what_to_do() -> None:
+    """The daemon sees a name that is not the page's: the websocket's origin is then a stranger's."""
+
+    def rename(head: bytes) -> bytes:
+        return re.sub(rb"(?i)\r\nhost: [^\r]*", b"\r\nHost: localhost", head)
+
+    async with house() as home, door_to(home.netloc, rename) as url, chromium_page(f"{url}/") as page:
+        await page.until(f"{STATE} === 'refused'")
+        assert f"server.origins must have {url} in it" in await page.value(STATUS)
 
 
 async def test_a_daemon_that_does_not_answer_any_more_is_noticed() -> None:

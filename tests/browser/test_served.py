@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,9 +10,10 @@ import captiond.http
 import pytest
 
 from tests.browser.chromium import chromium_page
+from tests.browser.door import door_to
 from tests.browser.reading import LINES, LIVE, STATE, Teller, needs_chromium
 from tests.clients.test_with_daemon import line_to
-from tests.daemon.house import House, configured, house
+from tests.daemon.house import configured, house
 
 PAGES = captiond.http.pages_folder()
 IMPORT = re.compile(r"""^(?:import|export)\b[^;]*?from "\./([\w-]+\.js)";""", re.MULTILINE)
@@ -95,44 +93,18 @@ async def test_pages_are_served_with_a_strict_policy_and_their_types() -> None:
             assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-@asynccontextmanager
-async def refusing(home: House, path: str, times: int) -> AsyncIterator[str]:
-    """The daemon through a door that answers ``path`` with 503 the first ``times`` times."""
-    left = times
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal left
-        head = await reader.readuntil(b"\r\n\r\n")
-        if head.startswith(f"GET {path} ".encode()) and left:
-            left -= 1
-            writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            writer.close()
-            return
-        host, _, port = home.netloc.rpartition(":")
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
-        far_writer.write(head)
-
-        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-            while data := await source.read(65_536):
-                target.write(data)
-            target.close()
-
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(copy(reader, far_writer), name="to the daemon")
-            tasks.create_task(copy(far_reader, writer), name="to the browser")
-
-    server = await asyncio.start_server(pass_on, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-
-
 @needs_chromium
 async def test_a_page_of_which_a_part_did_not_come_is_loaded_again() -> None:
+    left = 3
+
+    def refuse_some(head: bytes) -> bytes:
+        nonlocal left
+        left -= head.startswith(b"GET /board.js ") and left > 0
+        return b"" if head.startswith(b"GET /board.js ") and left else head
+
     async with (
         house() as home,
-        refusing(home, "/board.js", times=3) as url,
+        door_to(home.netloc, refuse_some) as url,
         chromium_page("about:blank") as page,
     ):
         await page.call("Page.navigate", url=f"{url}/")
@@ -196,3 +168,9 @@ async def test_what_a_page_remembers_is_bounded() -> None:
 def test_the_modules_are_found_where_the_wheel_puts_them() -> None:
     assert PAGES is not None
     assert {path.suffix for path in Path(PAGES).iterdir()} <= {".html", ".css", ".js", ".svg"}
+
+
+async def test_modules_come_to_a_page_that_a_proxy_gave_another_name() -> None:
+    async with house() as home:
+        assert (await home.get("/captions.js", Origin="https://captions.example")).status == 200
+        assert (await home.get("/v1/streams", Origin="https://captions.example")).status == 403
