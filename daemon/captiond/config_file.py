@@ -46,7 +46,7 @@ def load(path: Path | None = None, settings: Sequence[str] = ()) -> Config:
 
 def check_files(config: Config) -> None:
     """Look at the files that ``config`` names, as ``config check`` does. Raises ConfigError."""
-    for key, kind, path in _paths(config):
+    for key, kind, path in paths(config):
         if path and kind == "file" and not Path(path).is_file():
             raise ConfigError(f"{key}: there is no file {path}.")
 
@@ -160,7 +160,7 @@ def _explain(message: str) -> str:
     return f"{key or 'top level'}: {plain[:1].lower()}{plain[1:]}"
 
 
-def _paths(config: Config) -> Iterator[tuple[str, str, str]]:
+def paths(config: Config) -> Iterator[tuple[str, str, str]]:
     """Every path that ``config`` holds: its key, "file" or "folder", and its value."""
     for table in msgspec.structs.fields(Config):
         value = getattr(config, table.name)

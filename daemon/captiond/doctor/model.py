@@ -1,0 +1,134 @@
+"""Checks of what computes: the device, the model's files, its compiled graphs and, when asked, one decode."""
+
+from __future__ import annotations
+
+import os
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import safetensors
+from captiond_engine import models
+from captiond_engine.engine import Engine
+from captiond_engine.errors import CaptiondError, ModelError, ModelNotFoundError
+from captiond_engine.types import SAMPLE_RATE_HZ
+from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.graphs import BUILDERS, GraphStore, estimate_s, graph_key
+from captiond_engine.whisper.loading import choose_device
+from captiond_engine.whisper.torch_file import read_torch_file
+from captiond_engine.whisper.weights import read_json
+
+from captiond.config import Config
+from captiond.doctor.finding import Finding, failed, ok, warn
+from captiond.doctor.machine import nearest
+from captiond.loading import load_engine
+from captiond.progress import StartDisplay
+
+NVIDIA = Path("/proc/driver/nvidia/version")
+MIB = 2**20
+CLIP_S = 5.0
+
+
+def device(config: Config) -> list[Finding]:
+    try:
+        chosen = choose_device(config.model.device)
+    except CaptiondError as error:
+        return [failed("device", error)]
+    wanted = f"model.device = {config.model.device}"
+    if not chosen.is_host:
+        return [ok("device", f"GPU ({chosen.label}), as {wanted}.")]
+    if NVIDIA.exists() and config.model.device == "auto":
+        advice = "Look at nvidia-smi, and whether this user may open /dev/nvidia*."
+        return [warn("device", "CPU: there is a driver of NVIDIA, but MAX sees no GPU.", advice)]
+    return [ok("device", f"CPU, as {wanted}.")]
+
+
+def model(config: Config) -> list[Finding]:
+    """Whether the model is here and whole; its weights are not read."""
+    name = config.model.name
+    try:
+        path = models.find(name)
+        parts = _weights(path)
+        models.read_card(path)
+    except ModelNotFoundError as error:
+        if "pull" in error.advice:  # a known name: `serve` fetches it
+            advice = f"Fetch it now with 'captiond models pull {name}', or use --model demo-en."
+            return [warn("model", f"{name} is not on this machine; the first start downloads it.", advice)]
+        return [failed("model", error)]
+    except CaptiondError as error:
+        return [failed("model", error)]
+    size = sum(part.stat().st_size for part in parts) / MIB
+    card = ", with a card" if path.is_dir() and (path / "captiond.json").exists() else ""
+    return [ok("model", f"{name}: {size:.0f} MiB of weights in {path}{card}.")]
+
+
+def _weights(path: Path) -> list[Path]:
+    """The files of weights, each of them seen to be whole. Raises ModelError."""
+    if not path.is_dir():
+        if not zipfile.is_zipfile(path):
+            raise ModelError(f"{path} is cut short, or none of OpenAI's files.", advice="Download it again.")
+        return [path]
+    dimensions(path)
+    found = sorted(path.glob("*.safetensors")) or [path / "model.safetensors"]
+    for file in found:
+        try:
+            with safetensors.safe_open(file, framework="numpy") as weights:
+                weights.keys()
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ModelError(
+                f"{file} is missing, cut short or corrupt ({error}).", advice="Download the model again."
+            ) from None
+    return found
+
+
+def dimensions(path: Path) -> WhisperConfig:
+    """Of the model at ``path``. Raises ModelError."""
+    if path.is_dir():
+        return WhisperConfig.from_hugging_face(read_json(path / "config.json"))
+    dims = read_torch_file(path)["dims"]
+    return WhisperConfig.from_openai(dims if isinstance(dims, dict) else {})
+
+
+def graphs(config: Config) -> list[Finding]:
+    """Whether the next start must compile, and can keep what it has compiled."""
+    store = GraphStore()
+    try:
+        shape = dimensions(models.find(config.model.name))
+        chosen = choose_device(config.model.device)
+    except CaptiondError:
+        return []  # told by the model's or the device's own check
+    missing = [
+        kind for kind in BUILDERS if not (store.folder / f"{graph_key(kind, shape, chosen)}.mef").is_file()
+    ]
+    if not os.access(nearest(store.folder), os.W_OK):
+        advice = "Give this user the folder, or another one with CAPTIOND_CACHE_DIR."
+        return [warn("graphs", f"{store.folder} cannot be written: every start compiles anew.", advice)]
+    if missing:
+        minutes = sum(estimate_s(kind, shape) for kind in missing) / 60
+        text = f"Not compiled for this machine and MAX yet; the first start takes about {minutes:.0f} min."
+        return [warn("graphs", text, "Start the daemon once, or let 'captiond doctor --run' compile.")]
+    size = sum(file.stat().st_size for file in store.folder.glob("*.mef")) / MIB
+    return [ok("graphs", f"Compiled for this machine and MAX; {size:.0f} MiB in {store.folder}.")]
+
+
+def inference(config: Config) -> list[Finding]:
+    """Load the model as ``serve`` does, and time one decode."""
+    with StartDisplay() as display:
+        try:
+            engine: Engine = load_engine(config, display)
+        except CaptiondError as error:
+            return [failed("inference", error)]
+    try:
+        noise = np.random.default_rng(0).standard_normal(round(CLIP_S * SAMPLE_RATE_HZ)) * 0.01
+        began = time.monotonic()
+        engine.decode_clip(noise.astype(np.float32))
+        took_s = time.monotonic() - began
+    except CaptiondError as error:
+        return [failed("inference", error)]
+    finally:
+        engine.close()
+    text = f"{CLIP_S:g} s of audio took {took_s:.2f} s on {engine.info.get('device', 'this machine')}"
+    if took_s > CLIP_S / 2:
+        return [warn("inference", f"{text}; captions will fall behind.", "Use a smaller model, or a GPU.")]
+    return [ok("inference", f"{text}.")]
