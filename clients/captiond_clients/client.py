@@ -24,7 +24,8 @@ from captiond_clients.audio_outbox import AudioShape, Encoding
 from captiond_clients.connection import DEFAULT_URL
 from captiond_clients.errors import ClientError
 from captiond_clients.listener import Listener
-from captiond_clients.speaker import Speaker, SpeakRequest
+from captiond_clients.speak_request import SpeakRequest
+from captiond_clients.speaker import Speaker
 
 Trouble = Callable[[ClientError], None]
 

@@ -94,9 +94,7 @@ async def listen_mqtt(
             failure = _failure(broker, error, code)
         if not connected_once or isinstance(failure, RefusedError):
             raise failure
-        if on_trouble is not None:
-            on_trouble(failure)
-        await backoff.wait(failure)
+        await backoff.wait(failure, on_trouble)
 
 
 async def each_event(show: Callable[[Event], None], url: str, **choices: Any) -> None:

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from captiond_clients.audio_outbox import AudioOutbox, AudioShape
-from captiond_clients.connection import Backoff, closed_error, open_socket, websocket_url
+from captiond_clients.audio_outbox import AudioOutbox
+from captiond_clients.connection import Backoff, closed_error, open_socket
 from captiond_clients.errors import ClientError, RefusedError, UnreachableError
 from captiond_clients.events import (
     AudioLost,
@@ -33,44 +30,15 @@ from captiond_clients.events import (
     parse,
 )
 from captiond_clients.inbox import Inbox
+from captiond_clients.ping_window import PingWindow
+from captiond_clients.speak_request import SpeakRequest
 
 # The daemon reads 30 s ahead of what it has heard (protocol.md); with 20 s under way 60 s cover a resume.
 OUTBOX_MS = 60_000
 PING_EVERY_MS = 5_000
-PING_WINDOW = 4  # unanswered pings
 PIECE_BYTES = 32 << 10
 RECEIVED_MESSAGES = 256  # wait in the socket while the outbox is sent again, which reads nothing
 LAST_WORDS_S = 30.0  # how long a stream that we were cut off from may take to say its last
-
-
-@dataclass(frozen=True, slots=True)
-class SpeakRequest:
-    """The query of ``/v1/speak`` and how long to wait for a daemon that went away."""
-
-    url: str
-    stream: str | None
-    shape: AudioShape
-    language: str | None
-    prompt: str | None
-    words: bool
-    timings: bool
-    events: Literal["all", "final", "none"]
-    token: str | None
-    patience_s: float
-
-    def address(self, **more: str | int | None) -> str:
-        query: dict[str, str | int | None] = {
-            "stream": self.stream,
-            "encoding": self.shape.encoding,
-            "rate": self.shape.rate,
-            "channels": self.shape.channels,
-            "language": self.language,
-            "prompt": self.prompt,
-            "words": int(self.words),
-            "timings": int(self.timings),
-            "events": self.events,
-        }
-        return websocket_url(self.url, "/v1/speak", query | more)
 
 
 class Speaker:
@@ -86,8 +54,7 @@ class Speaker:
         self._writing = asyncio.Lock()
         self._up = asyncio.Event()  # connected, or finished for good
         self._inbox = Inbox()
-        self._pings: deque[Awaitable[float]] = deque()
-        self._unpinged = 0
+        self._under_way = PingWindow(request.shape.bytes_of(PING_EVERY_MS))
         self._socket: ClientConnection | None = None
         self._hello: Hello | None = None
         self._told = 0  # the newest seq that went into the inbox, in this epoch
@@ -147,11 +114,8 @@ class Speaker:
 
     async def _may_send(self) -> None:
         await self._up.wait()
-        while len(self._pings) > PING_WINDOW:
-            with suppress(ConnectionClosed):
-                await self._pings[0]
-            if self._pings:
-                self._pings.popleft()
+        while self._under_way.full:
+            await self._under_way.room()
             await self._up.wait()
         if self._failure is not None:
             raise self._failure
@@ -161,10 +125,7 @@ class Speaker:
         assert self._socket is not None, "open() comes first"
         with suppress(ConnectionClosed):
             await self._socket.send(message)
-            self._unpinged += len(message)
-            if self._unpinged >= self._request.shape.bytes_of(PING_EVERY_MS):
-                self._unpinged = 0
-                self._pings.append(await self._socket.ping())
+            await self._under_way.written(self._socket, len(message))
 
     # --- the socket's life -------------------------------------------------------------------------
 
@@ -253,16 +214,7 @@ class Speaker:
 
     async def _hear_last_words(self, before: Hello) -> None:
         """What the daemon told of our stream after we were cut off, if it is still the same daemon."""
-        query: dict[str, str | int | None] = {
-            "stream": self.stream,
-            "events": "final" if self._request.events == "none" else self._request.events,
-            "words": int(self._request.words),
-            "timings": int(self._request.timings),
-            "history": 0,
-            "epoch": str(before.epoch),
-            "since": self._told,
-        }
-        address = websocket_url(self._request.url, "/v1/captions", query)
+        address = self._request.listening_address(self.stream, before, self._told)
         socket, hello = await self._connect(address)
         try:
             async with asyncio.timeout(LAST_WORDS_S):
@@ -282,8 +234,7 @@ class Speaker:
     async def _go_on(self, socket: ClientConnection, hello: Hello, before: Hello) -> None:
         async with self._writing:
             self._socket, self._hello = socket, hello
-            self._pings.clear()
-            self._unpinged = 0
+            self._under_way.begin()
             if hello.epoch != before.epoch:
                 self._told = 0
             if hello.heard_until_ms is not None:
