@@ -7,6 +7,7 @@ and failures are seen; the line that names its port is read out of it. Knows not
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import sys
@@ -120,8 +121,8 @@ async def demo_daemon(settings: tuple[str, ...] = ()) -> AsyncIterator[DemoDaemo
     """``captiond serve --model demo-en`` on a free port, ended whatever happens inside."""
     chosen = [part for setting in ("server.port=0", *settings) for part in ("--set", setting)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "captiond", "serve", "--model", "demo-en", *chosen),
+        *(sys.executable, "-m", "captiond_clients.tied", str(os.getpid())),  # it ends where we are killed
+        *(sys.executable, "-m", "captiond", "serve", "--model", "demo-en", *chosen),
         stdin=DEVNULL,
         stdout=DEVNULL,
         stderr=PIPE,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import sys
 
 import pytest
 import soundfile
@@ -85,3 +87,31 @@ def test_a_sentence_that_was_not_heard_counts_whole() -> None:
     pytest.importorskip("jiwer")
     figures = report(SAID, HEARD[:4], Console(file=io.StringIO()), paced=False)
     assert figures == {"wer": {"percent": 62.5, "errors": 5, "words": 8}}
+
+
+async def test_a_daemon_does_not_outlive_the_program_that_it_belongs_to() -> None:
+    """Also where that is killed and can end nothing any more."""
+    said_when_ended = (
+        "import signal, time; signal.signal(15, lambda *_: print('ended', flush=True) or exit())"
+    )
+    child = [sys.executable, "-c", f"{said_when_ended}; print('runs', flush=True); time.sleep(600)"]
+    start = (
+        "import os, subprocess, sys, time; "
+        "subprocess.Popen([sys.executable, '-m', 'captiond_clients.tied', str(os.getpid()), *sys.argv[1:]]); "
+        "time.sleep(600)"
+    )
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", start, *child, stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    assert await parent.stdout.readline() == b"runs\n"
+    parent.kill()
+    assert await parent.stdout.read() == b"ended\n"
+
+
+async def test_a_program_whose_parent_is_gone_already_is_not_started() -> None:
+    late = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "captiond_clients.tied", "1", sys.executable, "-c", "print('runs')"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert await late.communicate() == (b"", None)
