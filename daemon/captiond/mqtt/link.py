@@ -8,6 +8,7 @@ broker's word that it has them, or an error that says what is wrong. Knows no ca
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,6 +27,7 @@ MESSAGES = 64  # of the broker that may wait to be read
 _UNSUPPORTED_VERSION = 132
 _NOT_LET_IN = {133: "client_id", 134: "password", 135: "not authorized", 138: "banned"}
 _TAKEN_OVER = 142
+_LOST = {128: "the connection was lost", 139: "it is shutting down", 141: "it has not answered"}
 
 
 class NotAcceptedError(Exception):
@@ -131,7 +133,10 @@ def trouble_of(error: BaseException) -> Trouble:
     for code, what in _NOT_LET_IN.items():
         if code in codes:
             return Trouble(f"it does not let us in ({what})", refused=True)
-    return Trouble(words[-1] if words else "no reason given")
+    for code, what in _LOST.items():
+        if code in codes:
+            return Trouble(what)
+    return Trouble(re.sub(r"^\[.*?\] ", "", words[-1]) if words else "no reason given")
 
 
 def _all(error: BaseException) -> list[BaseException]:

@@ -183,9 +183,9 @@ class MqttSink:
 
     def _suspect_namesake(self, trouble: Trouble, lasted_s: float | None) -> None:
         """Two clients of one name throw each other out for ever: we take another name."""
-        if lasted_s is None:
-            return
-        self._short_lives = self._short_lives + 1 if lasted_s < self._pace.stable_s else 0
+        # MQTT 5 could say so; not every broker does. One that cannot be reached in between is in trouble itself.
+        short = lasted_s is not None and lasted_s < self._pace.stable_s
+        self._short_lives = self._short_lives + 1 if short else 0
         if trouble.taken_over or self._short_lives >= SHORT_LIVES:
             self._short_lives = 0
             self._suffix = f"-{secrets.token_hex(3)}"
