@@ -69,8 +69,8 @@ class App:
     ) -> None:
         self.readiness = Readiness()
         self.metrics = Metrics()
-        self._admission = Admission(config.limits)
-        self._state = DaemonState(self.readiness, self._admission)
+        self.admission = Admission(config.limits)
+        self._state = DaemonState(self.readiness, self.admission)
         self.metrics.registry.register(self._state)
         self._config = config
         self._load = load
@@ -81,7 +81,7 @@ class App:
         self._set_log = set_log
         self._notifier = notifier or Notifier()
         access = Access(config.server)
-        self._front = Front(access, self._admission, self.readiness, ROUTES, __version__, self.metrics)
+        self._front = Front(access, self.admission, self.readiness, ROUTES, __version__, self.metrics)
         self._conversations = Conversations()
         self._tls: ssl.SSLContext | None = tls_context(config.server)
         self._parts: Parts | None = None
@@ -206,7 +206,7 @@ class App:
     async def _follow(self, change: Change) -> None:
         before, self._config = self._config, change.config
         self._front.access = change.access
-        self._admission.limits = change.config.limits
+        self.admission.limits = change.config.limits
         if before.log != change.config.log:
             self._set_log(change.config.log)
         if self._front.context and self._parts:

@@ -140,6 +140,10 @@ class DaemonState(Collector):
     def collect(self) -> Iterator[Metric]:
         present = [session for session in self._present() if not session.closed.is_set()]
         yield _gauge("ready", "1 while /readyz says 200, else 0.", not self._readiness.reasons())
+        meaning = (
+            "How many parts do not do their work while the daemon serves, such as a broker that is away."
+        )
+        yield _gauge("degraded_parts", meaning, len(self._readiness.degraded()))
         yield _gauge("connections", "Connections open now, whatever for.", self._admission.count)
         by_source = Counter(session.source for session in present)
         self._sources |= by_source.keys()

@@ -20,7 +20,7 @@ SCRIPT = (*say("good morning to all of you"), *say("and good night", at=16_000 *
 BASE_UNITS = ("seconds", "bytes", "info", "ratio")
 # Counts of things have no unit; these are their names.
 THINGS = (
-    "ready", "streams", "subscribers", "connections", "connected", "messages", "fds", "loaded",
+    "ready", "streams", "subscribers", "connections", "connected", "messages", "parts", "fds", "loaded",
 )  # fmt: skip
 WRONG_UNITS = re.compile(r"_(ms|milliseconds|minutes|hours|kb|mb|kilobytes|percent|milli\w+)(_|$)")
 
@@ -117,6 +117,8 @@ async def test_ready_is_what_readyz_says() -> None:
         home.app.readiness.block("device", "It is away.")
         assert (await scrape(home, Host="here.example"))["ready"] == 0
         home.app.readiness.clear("device")
+        home.app.readiness.degrade("mqtt", "The broker is away.")
+        assert (await scrape(home))["degraded_parts"] == 1
         assert (await scrape(home))["ready"] == 1
 
 
