@@ -1,4 +1,4 @@
-"""The command line: what to do and with which config_file.
+"""The command line: what to do and with which configuration.
 
 Takes arguments, gives an exit code (0 done, 2 usage, 69 unreachable, 78 configuration or model). Text for
 people goes to standard error; standard output holds results only. Heavy imports wait for their command.
@@ -205,7 +205,7 @@ def models_path(name: str) -> None:
 
 @main.group("config")
 def config_group() -> None:
-    """Check or show the config_file."""
+    """Check or show the configuration."""
 
 
 @config_group.command("check")
