@@ -6,12 +6,16 @@ No driver package: the protocol is JSON over a websocket, and websockets is here
 from __future__ import annotations
 
 import asyncio
+import atexit
 import base64
 import json
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -41,13 +45,16 @@ def chromium_path() -> str | None:
 class Page:
     """One tab. ``complaints``: what the page's own code and its policy had to say against it."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, profile: str | None = None) -> None:
         self.complaints: list[str] = []
         self._socket = socket
+        self._profile = profile
         self._count = 0
 
     async def call(self, method: str, **parameters: object) -> dict[str, Any]:
         self._count += 1
+        if method.startswith("Browser.") and self._profile:
+            parameters["browserContextId"] = self._profile
         await self._socket.send(json.dumps({"id": self._count, "method": method, "params": parameters}))
         while True:
             answer = json.loads(await self._socket.recv())
@@ -138,39 +145,68 @@ class Page:
         await self.until(f"!window.old && {LOADED}")
 
 
+class Browser:
+    """One running Chromium. Tests with the same flags share it; each has a profile of its own in it."""
+
+    def __init__(self, flags: tuple[str, ...]) -> None:
+        path = chromium_path()
+        assert path is not None, "chromium_path() is asked first"
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._process = subprocess.Popen(
+            [path, *FLAGS, *flags, f"--user-data-dir={self._folder.name}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    async def address(self) -> str:
+        """Of its debugging websocket, once it is there."""
+        file = Path(self._folder.name) / "DevToolsActivePort"
+        async with asyncio.timeout(60):
+            while True:
+                assert self._process.poll() is None, "chromium ended"
+                port, _, path = (file.read_text() if file.exists() else "").partition("\n")
+                if path:
+                    return f"ws://127.0.0.1:{port}{path.strip()}"
+                await asyncio.sleep(0.05)  # it tells nobody but this file
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+@cache
+def browser_with(flags: tuple[str, ...]) -> Browser:
+    """The browser of these flags, until the tests are over."""
+    browser = Browser(flags)
+    atexit.register(browser.close)
+    return browser
+
+
 @asynccontextmanager
 async def chromium_page(url: str, *flags: str) -> AsyncIterator[Page]:
-    """A page showing ``url``. The browser and its folder are gone afterwards."""
-    path = chromium_path()
-    assert path is not None, "chromium_path() is asked first"
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        browser = await asyncio.create_subprocess_exec(
-            path,
-            *FLAGS,
-            *flags,
-            f"--user-data-dir={folder}",
-            "about:blank",
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert browser.stderr is not None
-        try:
-            async with asyncio.timeout(60):
-                while b"DevTools listening on " not in (line := await browser.stderr.readline()):
-                    assert line, "chromium ended"
-            drain = asyncio.ensure_future(browser.stderr.read())
-            address = line.decode().split(" on ", 1)[1].strip()
-            async with connect(address, proxy=None, max_size=None, compression=None) as control:
-                targets = await Page(control).call("Target.getTargets")
-            tab = next(target for target in targets["targetInfos"] if target["type"] == "page")
-            tab_address = address.split("/devtools/")[0] + f"/devtools/page/{tab['targetId']}"
-            async with connect(tab_address, proxy=None, max_size=None, compression=None) as socket:
-                page = Page(socket)
-                for domain in ("Runtime", "Log", "Page"):
-                    await page.call(f"{domain}.enable")
-                await page.go(url)
-                yield page
-        finally:
-            browser.kill()
-            await browser.wait()
-            drain.cancel()
+    """A page showing ``url``, in a profile that nobody had before and nobody has afterwards.
+
+    Flags with a path or an address in them are of one test only: that browser is gone with its page.
+    """
+    own = any("=" in flag for flag in flags)
+    browser = Browser(flags) if own else browser_with(flags)
+    try:
+        address = await browser.address()
+        async with connect(address, proxy=None, max_size=None, compression=None) as socket:
+            control = Page(socket)
+            profile = (await control.call("Target.createBrowserContext"))["browserContextId"]
+            made = await control.call("Target.createTarget", url="about:blank", browserContextId=profile)
+            tab_address = address.split("/devtools/")[0] + f"/devtools/page/{made['targetId']}"
+            try:
+                async with connect(tab_address, proxy=None, max_size=None, compression=None) as tab:
+                    page = Page(tab, profile)
+                    for domain in ("Runtime", "Log", "Page"):
+                        await page.call(f"{domain}.enable")
+                    await page.go(url)
+                    yield page
+            finally:
+                await control.call("Target.disposeBrowserContext", browserContextId=profile)
+    finally:
+        if own:
+            browser.close()
