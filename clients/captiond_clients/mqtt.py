@@ -9,6 +9,7 @@ was told is not told again. Knows no daemon's address, terminal or file.
 
 from __future__ import annotations
 
+import logging
 import math
 import ssl
 from collections import OrderedDict
@@ -28,6 +29,9 @@ from paho.mqtt.properties import Properties
 from captiond_clients.connection import Backoff
 from captiond_clients.errors import ClientError, ProtocolError, RefusedError, UnreachableError
 from captiond_clients.events import Event, Final, Partial, StreamClosed, Suppressed, parse
+
+_SILENT = logging.getLogger("captiond_clients.mqtt.paho")  # its errors reach us as exceptions too
+_SILENT.setLevel(logging.CRITICAL)
 
 DEFAULT_MQTT_URL = "mqtt://127.0.0.1:1883"
 ANY = "+"
@@ -84,6 +88,10 @@ async def listen_mqtt(
                     on_connected(broker.address)
                 async for message in client.messages:
                     backoff.news()
+                    if len(client.messages) >= LIMIT_MESSAGES - 1:
+                        raise RefusedError(
+                            "slow_reader", "Captions come faster than they are read; some were left out."
+                        )
                     for event in reader.read(message):
                         yield event
         except aiomqtt.MqttError as error:
@@ -243,6 +251,7 @@ def _client(
         protocol=version,
         clean_session=None if newer else True,
         timeout=ANSWER_S,
+        logger=_SILENT,
         keepalive=KEEPALIVE_S,
         max_queued_incoming_messages=LIMIT_MESSAGES,
         tls_context=broker.tls,

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
+from captiond_clients import mqtt
+from captiond_clients.errors import RefusedError
 from captiond_clients.events import Event, Final, Partial, StreamClosed, Suppressed
 from captiond_clients.mqtt import listen_mqtt
 
@@ -156,6 +158,27 @@ async def test_what_comes_twice_is_told_once_and_numbers_start_over_with_an_epoc
             events = await told.until("last")
     assert [event.text for event in events if isinstance(event, Final)] == ["one", "two", "three", "last"]
     assert {event.stream for event in events} == {"n/hall"}
+
+
+async def slowly(events: AsyncIterator[Event]) -> None:
+    async for _ in events:
+        await asyncio.sleep(0.05)
+
+
+async def test_who_reads_too_slowly_is_told_so(broker: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "LIMIT_MESSAGES", 10)
+    connected = asyncio.Event()
+    url = f"mqtt://127.0.0.1:{broker.port}"
+    async with aclosing(listen_mqtt(url, on_connected=lambda _: connected.set())) as events:
+        reading_one = asyncio.ensure_future(anext(events))
+        await connected.wait()
+        with reading(broker) as other:
+            for number in range(40):
+                other.client.publish("captiond/n/hall/final", final(number + 1, "x"), 1)
+            await reading_one
+            await other.until("hall/final", 40)
+            with pytest.raises(RefusedError, match="left out"):
+                await slowly(events)
 
 
 async def test_two_nodes_may_have_streams_of_one_name(broker: Mosquitto) -> None:

@@ -8,6 +8,7 @@ broker's word that it has them, or an error that says what is wrong. Knows no ca
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from aiomqtt import MqttCodeError, MqttError
 from paho.mqtt.reasoncodes import ReasonCode
 
 from captiond.mqtt.broker import Broker
+
+_SILENT = logging.getLogger("captiond.mqtt.paho")  # its errors reach us as exceptions too, and are told once
+_SILENT.setLevel(logging.CRITICAL)
 
 ANSWER_S = 10.0  # for every answer of the broker
 MESSAGES = 64  # of the broker that may wait to be read
@@ -50,6 +54,7 @@ class Link(aiomqtt.Client):
             protocol=aiomqtt.ProtocolVersion.V5 if newer else aiomqtt.ProtocolVersion.V311,
             clean_session=None if newer else True,
             will=will,
+            logger=_SILENT,
             timeout=ANSWER_S,
             keepalive=broker.keepalive_s,
             max_queued_incoming_messages=MESSAGES,

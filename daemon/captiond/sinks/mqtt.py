@@ -31,7 +31,7 @@ from captiond.mqtt.topics import topics_of
 log = logging.getLogger(__name__)
 
 PACE = Pace()
-SHORT_LIVES = 3  # connections in a row that ended at once, before we think of a client of the same name
+SHORT_LIVES = 5  # connections in a row that ended at once, before we think of a client of the same name
 
 
 def wanted(config: Config) -> bool:
@@ -183,7 +183,7 @@ class MqttSink:
 
     def _suspect_namesake(self, trouble: Trouble, lasted_s: float | None) -> None:
         """Two clients of one name throw each other out for ever: we take another name."""
-        # MQTT 5 could say so; not every broker does. One that cannot be reached in between is in trouble itself.
+        # MQTT 5 could say so, but not every broker does; one that is away in between is in trouble itself.
         short = lasted_s is not None and lasted_s < self._pace.stable_s
         self._short_lives = self._short_lives + 1 if short else 0
         if trouble.taken_over or self._short_lives >= SHORT_LIVES:
