@@ -35,7 +35,7 @@ export class Board {
       row.text.append(words(""), words("", "tentative"));
       this.#rows.set(key, row);
       this.#open.append(row.line);
-      if (this.#rows.size > OPEN_ROWS) this.#take(this.#rows.keys().next().value);
+      if (this.#rows.size > OPEN_ROWS) this.#dropRow(this.#rows.keys().next().value);
     }
     const [settled, unsettled] = row.text.children;
     setText(settled, committed);
@@ -55,12 +55,12 @@ export class Board {
 
   /** A segment that gives no final. */
   drop(stream, segment) {
-    this.#take(`${stream}/${segment}`);
+    this.#dropRow(`${stream}/${segment}`);
   }
 
   /** All open rows of `stream`, or of all streams. */
   dropOpen(stream = null) {
-    for (const [key, row] of this.#rows) if (stream === null || row.stream === stream) this.#take(key);
+    for (const [key, row] of this.#rows) if (stream === null || row.stream === stream) this.#dropRow(key);
   }
 
   clear() {
@@ -75,6 +75,11 @@ export class Board {
     row?.line.remove();
     this.#rows.delete(key);
     return row ?? null;
+  }
+
+  /** An open row that no final follows; the next row does not stand below it, and says its own name. */
+  #dropRow(key) {
+    if (this.#take(key)?.order === this.#order) this.#lastStream = null;
   }
 
   /** A row at the end, or at the place of `open`. Its name is shown where another stream was shown before. */

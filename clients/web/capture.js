@@ -2,6 +2,7 @@
 // words why there is none. Knows no socket and no element.
 
 const DONE_WITHIN_MS = 500;
+const STARTED_WITHIN_MS = 6000;
 const WHY = {
   NotAllowedError: "This page may not use the microphone. Allow it in the browser's settings for this address.",
   SecurityError: "This page may not use the microphone. Allow it in the browser's settings for this address.",
@@ -47,7 +48,7 @@ export async function openMicrophone(device, { onSound, onGone }) {
   const context = new AudioContext({ latencyHint: "interactive" });
   try {
     await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
-    await context.resume();
+    await started(context);
   } catch (error) {
     stop(stream, context);
     throw new Error(`The microphone's sound cannot be read (${error.message}).`, { cause: error });
@@ -69,6 +70,16 @@ export async function openMicrophone(device, { onSound, onGone }) {
     stop(stream, context);
   }
   return { rate: context.sampleRate, close };
+}
+
+/** Where a machine has no working sound system, a browser waits for ever. */
+async function started(context) {
+  let timer = 0;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error("the browser's sound does not start")), STARTED_WITHIN_MS);
+  });
+  await Promise.race([context.resume(), late]);
+  clearTimeout(timer);
 }
 
 function stop(stream, context) {

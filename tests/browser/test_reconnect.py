@@ -117,6 +117,22 @@ async def test_lines_outlive_the_daemon_and_the_page(query: str) -> None:
         assert await lines(page) == []
 
 
+async def test_whose_words_they_are_is_still_said_after_a_lost_socket() -> None:
+    names = "[...document.querySelectorAll('.name')].filter((name) => name.checkVisibility())"
+    async with house() as home, line_to(urlsplit(home.address).netloc) as line:
+        teller = Teller(home)
+        async with chromium_page(f"{line.url}/") as page:
+            await page.until(LIVE)
+            teller.final("from the booth", "booth")
+            segment = teller.start("hall")
+            teller.partial(segment, "from", " the hall", "hall")
+            await page.until(f"{OPEN}.length === 1")
+            line.cut()
+            teller.end(segment, "from the hall", "hall")
+            await page.until(f"{LIVE} && {LINES}.length === 2")
+            assert await page.value(f"{names}.map((name) => name.textContent)") == ["booth", "hall"]
+
+
 async def test_a_name_that_was_forgotten_counts_anew_and_is_shown() -> None:
     """A daemon forgets closed streams when there are many; their numbers then begin at one again."""
     config = configured(history={"streams": 1})
