@@ -3,8 +3,8 @@
 Takes: that first run. Gives: the same, in a thread whose timers may be late. With version 26.7 the started
 thread looks for news each 0.2 ms for as long as the process lives, which costs an idle daemon 5 to 10 % of a
 core of a small machine. It inherits the timer slack (prctl(2), PR_SET_TIMERSLACK) of the thread that starts
-it, and with 50 ms of it wakes 20 times a second. Runs on a processor were not seen to take longer; a GPU is left
-alone, as there its events may be what is looked for. Does nothing where there is no such call.
+it, and with 50 ms of it wakes 20 times a second. Runs on a processor were not seen to take longer; a GPU is
+left alone, as there its events may be what is looked for. Does nothing where there is no such call.
 """
 
 from __future__ import annotations
