@@ -1,7 +1,7 @@
 """How much one address may ask of the port: connections, new ones a second, handshakes begun, wrong tokens.
 
-Takes: addresses and the loop's time. Gives: a seat for each connection, or none, and whether whoever sits
-there is to come later. Knows no socket and no clock. An address is what TCP says; what a header such as
+Takes: addresses and the loop's time. Gives: for each connection a seat, a seat whose request is answered with
+"later", or no seat. Knows no socket and no clock. An address is what TCP says; what a header such as
 X-Forwarded-For says is anybody's word and is not looked at. Memory is bounded by the seats and by
 ``REMEMBERED`` addresses.
 """
@@ -17,7 +17,7 @@ from captiond.config import LimitsConfig
 
 LOOPBACK_FACTOR = 4  # this machine's programs, a reverse proxy among them, share one address
 BURST_S = 4  # seconds' worth of new connections that may come at once, as when a page is loaded
-SPARE = 32  # connections beyond a limit that are told to come later; further ones are cut off
+SPARE = 32  # connections beyond a limit whose request is still read; further ones get no seat
 ODD = 192  # connections for pages, probes and goodbyes, beside those of streams and subscribers
 HALF_OPEN_SHARE = 4  # of an address's connections, one in so many may be without a request
 HALF_OPEN_S = 1.0  # a request that takes longer than this may have to give way
@@ -26,9 +26,13 @@ WRONG_TOKEN_WAIT_S = 1.0
 REMEMBERED = 4_096
 
 
+# Why somebody is to come later, and the keys of the configuration that say so.
+LATE = {"connections": "limits.connections_per_address or limits.connections", "rate": "limits.accepts_per_s"}
+
+
 @dataclass(slots=True, eq=False)
 class Seat:
-    """One connection's. ``late``: why it is to come later ("connections", "rate"), or ""."""
+    """One connection's. ``late``: the limit by which it is to come later, a key of LATE, or ""."""
 
     address: str
     since: float
@@ -64,6 +68,7 @@ class Admission:
         self._half_open: dict[str, OrderedDict[Seat, None]] = {}
         self._count = 0
         self._arrivals: OrderedDict[str, Bucket] = OrderedDict()
+        self._refusals: OrderedDict[str, Bucket] = OrderedDict()
         self._wrong: OrderedDict[str, Bucket] = OrderedDict()
 
     @property
@@ -77,18 +82,21 @@ class Admission:
         limits = self.limits
         return limits.connections or limits.max_streams + limits.max_subscribers + ODD
 
-    def arrive(self, address: str, now: float, shut: Callable[[], None]) -> Seat | None:
-        """A seat for a new connection, or None when it is to be cut off."""
+    def arrive(self, address: str, now: float, shut: Callable[[], None]) -> Seat | str:
+        """A seat for a new connection, or a key of LATE: the limit by which it gets none."""
         key = group_of(address)
         factor = LOOPBACK_FACTOR if is_local(key) else 1
         most_here = self.limits.connections_per_address * factor
         here = len(self._seats.get(key, ()))
         self._make_room(key, most_here // HALF_OPEN_SHARE, now)
         if here >= most_here + SPARE or self._count >= self.most + SPARE:
-            return None
+            return "connections"
         seat = Seat(key, now, shut)
         rate = self.limits.accepts_per_s * factor
         if not self._take(self._arrivals, key, rate * BURST_S, rate, now):
+            # To read a request costs as much as to serve a page: that, too, has its rate.
+            if not self._take(self._refusals, key, rate, rate, now):
+                return "rate"
             seat.late = "rate"
         elif here >= most_here or self._count >= self.most:
             seat.late = "connections"

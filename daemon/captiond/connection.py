@@ -46,6 +46,10 @@ class FairConnection(ServerConnection):
             self._timer.cancel()
         self._take_all()
         super().connection_lost(exc)
+        # It must not hold on to itself: a stream's memory would wait for the collector of cycles, which has
+        # much else to look at and comes late.
+        self.recv_messages.resume = _nothing
+        vars(self.protocol).pop("select_subprotocol", None)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -89,3 +93,7 @@ class FairConnection(ServerConnection):
         """Nothing more will come, so that what is there needs no measure."""
         if self._rest:
             self._take(len(self._rest))
+
+
+def _nothing() -> None:
+    """What is resumed when there is nobody any more."""

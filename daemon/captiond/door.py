@@ -15,12 +15,19 @@ from contextlib import suppress
 
 from websockets.asyncio.server import ServerConnection
 
-from captiond.admission import Admission, Seat
+from captiond.admission import LATE, Admission, Seat
 from captiond.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 128  # connections looked at before the loop's other work has its turn
+AT_ONCE = 16  # connections let in before the loop's other work has its turn
+LOOKED_AT = 128  # and looked at
+COMPLAIN_EVERY_S = 10.0
+LATER = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 32\r\n\r\n"
+    b"There are too many connections.\n"
+)
 NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 RECEIVED_BYTES = 65_536  # in the system's own buffer, which would otherwise grow to minutes of audio
 
@@ -28,7 +35,7 @@ RECEIVED_BYTES = 65_536  # in the system's own buffer, which would otherwise gro
 class Entrance:
     """All doors of one daemon and who came in by them.
 
-    With ``tls``, those who come too often are cut off at once: to refuse them politely would cost more.
+    Who gets no seat is told so in a few bytes; not at all with ``tls``, where that would take a handshake.
     """
 
     def __init__(self, admission: Admission, metrics: Metrics, *, tls: bool = False) -> None:
@@ -36,19 +43,34 @@ class Entrance:
         self._metrics = metrics
         self._tls = tls
         self._seats: dict[int, Seat] = {}  # by the number of the socket, which is in use once at a time
+        self._refused = 0
+        self._complained_at = float("-inf")
 
     def admit(self, connection: SeatedSocket, address: str) -> bool:
-        """Give ``connection`` a seat; False when it is to be cut off."""
-        seat = self.admission.arrive(address, asyncio.get_running_loop().time(), connection.shut)
-        if seat is None or (self._tls and seat.late):
-            self._metrics.refused.labels(seat.late if seat else "connections").inc()
-            told = {"address": address}
-            log.warning("%s has too many connections, or new ones a second: cut off", address, extra=told)
-            if seat is not None:
-                self.admission.leave(seat)
+        """Give ``connection`` a seat; False when it has got none and can be closed."""
+        now = asyncio.get_running_loop().time()
+        seat = self.admission.arrive(address, now, connection.shut)
+        if isinstance(seat, Seat) and self._tls and seat.late:
+            self.admission.leave(seat)
+            seat = seat.late
+        late = seat if isinstance(seat, str) else seat.late
+        if late:
+            self._complain(address, late, now)
+        if isinstance(seat, str):
+            self._metrics.refused.labels(seat).inc()
+            if not self._tls:
+                connection.say(LATER)
             return False
         self._seats[connection.fileno()] = seat
         return True
+
+    def _complain(self, address: str, late: str, now: float) -> None:
+        """One line now and then: whoever storms the port must not fill the log."""
+        self._refused += 1
+        if now - self._complained_at >= COMPLAIN_EVERY_S:
+            text = "%d connections were asked to come later, the last from %s, by %s"
+            log.warning(text, self._refused, address, LATE[late], extra={"address": address})
+            self._refused, self._complained_at = 0, now
 
     def leave(self, connection: SeatedSocket) -> None:
         """``connection`` is about to be closed."""
@@ -75,6 +97,13 @@ class SeatedSocket(socket.socket):
             entrance.leave(self)
         super().close()
 
+    def say(self, answer: bytes) -> None:
+        """Send a few bytes to somebody whose request is not read, as far as that goes without waiting."""
+        with suppress(OSError):
+            self.send(answer, socket.MSG_DONTWAIT)
+            self.shutdown(socket.SHUT_WR)
+            self.recv(RECEIVED_BYTES, socket.MSG_DONTWAIT)  # what is left unread would reset the connection
+
     def shut(self) -> None:
         """End the connection; asyncio notices and closes the socket."""
         with suppress(OSError):
@@ -85,17 +114,24 @@ class Door(socket.socket):
     """A listening socket of ``entrance``."""
 
     entrance: Entrance
+    _let_in = 0
 
     def accept(self) -> tuple[socket.socket, tuple[str, int]]:
-        """The next connection that has a seat. Raises BlockingIOError when there is none."""
-        for _ in range(AT_ONCE):
+        """The next connection that has a seat. Raises BlockingIOError when there is none for now."""
+        if not self._let_in:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        for _ in range(LOOKED_AT if self._let_in < AT_ONCE else 0):
             plain, address = super().accept()
             connection = SeatedSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
             if self.entrance.admit(connection, address[0]):
                 connection.entrance = self.entrance
+                self._let_in += 1
                 return connection, address
             connection.close()
         raise BlockingIOError(errno.EAGAIN, "the others after the loop's other work")
+
+    def _next_turn(self) -> None:
+        self._let_in = 0
 
 
 async def open_doors(host: str, port: int, entrance: Entrance) -> list[Door]:

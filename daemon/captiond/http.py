@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import importlib.util
-import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -25,17 +24,14 @@ from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 
 from captiond.access import Access, shown_tokens
-from captiond.admission import Admission
+from captiond.admission import LATE, Admission
 from captiond.context import Context
 from captiond.door import Entrance
 from captiond.metrics import Metrics
 from captiond.readiness import Readiness
 
-log = logging.getLogger(__name__)
-
 RETRY_AFTER_S = 2
 PROBES = ("/healthz", "/readyz")  # answered also to those who are one too many: to refuse costs as much
-LATE = {"connections": "connections, limits.connections_per_address", "rate": "accepts_per_s"}
 PAGES = {"/": "captions.html", "/overlay": "overlay.html"}
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -115,8 +111,7 @@ class Front:
         """What a request is answered. ``late``: why its connection is one too many. Raises RefusedError."""
         path = request.path.partition("?")[0]
         if late and path not in PROBES:
-            log.warning("an address has too many connections, by limits.%s: asked to come later", LATE[late])
-            raise RefusedError(late, later(f"There are too many connections (limits.{LATE[late]})."))
+            raise RefusedError(late, later(f"There are too many connections ({LATE[late]})."))
         try:
             host, origin = request.headers.get("Host"), request.headers.get("Origin")
             authorization = request.headers.get("Authorization")
