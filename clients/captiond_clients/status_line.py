@@ -66,8 +66,9 @@ class StatusLine:
             if behind_ms:
                 parts.append(Text(f"{behind_ms / 1000:.1f} s behind", style="bold yellow"))
             parts += [Text(self._who(), style="dim"), Text(self._state, style="dim")]
-        mark = Text("○ ", style="yellow") if self._why else Text("● ", style="green")
-        line = mark + Text(" · ", style="dim").join(part for part in parts if part)
+        mark = ("○ ", "yellow") if self._why else ("● ", "green")
+        dot = Text.assemble((" · ", "dim"))
+        line = Text.assemble(mark, dot.join(part for part in parts if part))
         line.no_wrap, line.overflow = True, "ellipsis"
         return line
 

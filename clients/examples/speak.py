@@ -1,6 +1,6 @@
 """Speaks into a daemon and prints what it hears: a sound file, or the default microphone until Ctrl-C.
 
-python speak.py [FILE|-] [ADDRESS]
+Usage: python speak.py [FILE|-] [ADDRESS]
 """
 
 import asyncio

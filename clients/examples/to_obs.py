@@ -1,6 +1,6 @@
 """Keeps the last two lines of what is being said in a text file, as OBS reads one ("Text", "Read from file").
 
-python to_obs.py FILE [ADDRESS] [STREAM]
+Usage: python to_obs.py FILE [ADDRESS] [STREAM]
 """
 
 import asyncio
