@@ -2,18 +2,19 @@
 
 Takes lines of text; shows their last rows, in half of the window at most. What is drawn here never becomes
 part of the scrollback, also where the window is resized: rows are counted as the terminal has wrapped them
-since (only rows that leave a window which is suddenly too small for them cannot be taken back). The cursor is
-hidden and keys are not echoed meanwhile, as either would move what is drawn. Knows no event.
+since (only rows that leave a window which is suddenly too small for them cannot be taken back). Meanwhile the
+cursor is hidden, keys are not echoed, and standard error is written above. Knows no event.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 import termios
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.control import Control
@@ -29,9 +30,12 @@ class LiveRegion:
         self._drawn: list[Text] = []
         self._width = 0  # of the window, when it was drawn
         self._keyboard: list[Any] | None = None
+        self._above: _Above | None = None
 
     def __enter__(self) -> Self:
         self._keyboard = _without_echo()
+        if sys.stderr.isatty() and self._console.file is not sys.stderr:
+            sys.stderr = self._above = _Above(self, sys.stderr)
         self._console.show_cursor(False)
         return self
 
@@ -41,6 +45,9 @@ class LiveRegion:
         with self._console:
             self._erase()
         self._console.show_cursor(True)
+        if self._above is not None:
+            sys.stderr = self._above.file
+            sys.stderr.write(self._above.begun)
         if self._keyboard is not None:
             with suppress(termios.error):
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._keyboard)
@@ -65,6 +72,16 @@ class LiveRegion:
         with self._console:
             self._draw(self.rows(lines))
 
+    def write_above(self, file: TextIO, text: str) -> None:
+        """Whole lines of ``text`` to ``file``, which is on the same terminal; below them what was drawn."""
+        rows = self._drawn
+        with self._console:
+            self._erase()
+        file.write(text)
+        file.flush()
+        with self._console:
+            self._draw(rows)
+
     def rows(self, lines: Sequence[Text]) -> list[Text]:
         """What ``draw`` shows of ``lines``: wrapped to the width, and the last rows of that."""
         width, height = self._console.size
@@ -88,6 +105,27 @@ class LiveRegion:
             Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2), *up_and_out)
         )
         self._drawn = []
+
+
+class _Above(io.TextIOBase):
+    """Standard error while a region is drawn on the same terminal: its lines come above."""
+
+    def __init__(self, region: LiveRegion, file: TextIO) -> None:
+        self._region = region
+        self.file = file
+        self.begun = ""  # a line without its end
+
+    def write(self, text: str) -> int:
+        lines, end, self.begun = (self.begun + text).rpartition("\n")
+        if end:
+            self._region.write_above(self.file, lines + end)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.file.fileno()
 
 
 def _without_echo() -> list[Any] | None:

@@ -130,3 +130,23 @@ async def test_a_daemon_that_goes_away_is_told_below_and_not_in_the_scrollback(t
         terminal.type("C-c")
         await terminal.until("ended with 130")
         assert terminal.everything() == ["hall: One.", "hall: Two.", "ended with 130"]
+
+
+async def test_what_others_write_to_standard_error_comes_above(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from rich.console import Console\n"
+        "from captiond_clients.events import Partial\n"
+        "from captiond_clients.terminal import CaptionsView\n"
+        "with CaptionsView(Console(), Console(stderr=True)) as view:\n"
+        "    view.show(Partial(type='', segment=1, revision=1, committed='being', tentative=' said',\n"
+        "                      start_ms=0, heard_until_ms=0))\n"
+        "    sys.stderr.write('half a '); sys.stderr.write('line\\n'); view.note('a note')\n"
+        "    print('looked at', file=sys.stderr); input()\n"
+    )
+    async with tmux(tmp_path, [sys.executable, "-c", program], columns=60, rows=10) as terminal:
+        screen = await terminal.until("looked at", "being said")
+        assert screen[:4] == ["half a line", "a note", "looked at", "being said"]
+        terminal.type("Enter")
+        await terminal.until("ended with 0")
+        assert terminal.everything() == ["half a line", "a note", "looked at", "ended with 0"]
