@@ -91,7 +91,7 @@ class Resampler:
 
     CROSSINGS = 24
     MOST_PHASES = 640  # beyond that (odd rates) the nearest of so many phases is taken: -55 dB at worst
-    BLOCK = 1_024  # output samples at once: bounds the memory of one call
+    AT_ONCE = 1 << 16  # inputs weighed at once: bounds the memory of one call, which fits into a cache
 
     def __init__(self, rate_hz: int) -> None:
         self._ratio = Fraction(rate_hz, SAMPLE_RATE_HZ)  # input samples per output sample
@@ -125,7 +125,7 @@ class Resampler:
     def _drain(self, until: int) -> Float32Array:
         blocks = [np.zeros(0, np.float32)]
         while self._given < until:
-            count = min(self.BLOCK, until - self._given)
+            count = min(max(1, self.AT_ONCE // (2 * self._half)), until - self._given)
             blocks.append(self._block(np.arange(self._given, self._given + count, dtype=np.int64)))
             self._given += count
         keep_from = int(self._given * self._ratio) - self._half - self._held_start
@@ -140,8 +140,13 @@ class Resampler:
         # Position in units of 1/per input samples; rounded to the nearest phase where per > phases.
         fine = (outputs * step * phases * 2 + per) // (2 * per)
         first = fine // phases - self._half + 1 - self._held_start
-        around = np.lib.stride_tricks.sliding_window_view(self._held, 2 * self._half)[first]
-        return np.asarray(np.add.reduce(around * self._taps[fine % phases], axis=1), np.float32)
+        around = np.lib.stride_tricks.sliding_window_view(self._held, 2 * self._half)
+        # einsum, not a product and its sum: large temporaries cost more than the arithmetic.
+        if per == 1:
+            mixed = np.einsum("ij,j->i", around[first[0] : first[-1] + 1 : step], self._taps[0])
+        else:
+            mixed = np.einsum("ij,ij->i", around[first], self._taps[fine % phases])
+        return np.asarray(mixed, np.float32)
 
 
 @lru_cache(maxsize=16)
