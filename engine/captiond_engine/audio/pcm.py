@@ -91,13 +91,16 @@ class Resampler:
 
     CROSSINGS = 24
     MOST_PHASES = 640  # beyond that (odd rates) the nearest of so many phases is taken: -55 dB at worst
-    AT_ONCE = 1 << 16  # inputs weighed at once: bounds the memory of one call, which fits into a cache
+    BLOCK = 4_096  # output samples at once: bounds the memory of one call
+    GATHERED = 1 << 15  # inputs that are copied at once, where they must be; more are slow to allocate
 
     def __init__(self, rate_hz: int) -> None:
         self._ratio = Fraction(rate_hz, SAMPLE_RATE_HZ)  # input samples per output sample
         self._given = 0  # output samples given
         self._heard = 0  # input samples heard
         self._half, self._taps = _filter_bank(rate_hz)
+        whole = self._ratio.denominator == 1
+        self._at_once = self.BLOCK if whole else max(1, self.GATHERED // (2 * self._half))
         # A position that is rounded to the nearest phase may fall on the next input sample.
         self._ahead = self._half + (self._ratio.denominator > len(self._taps))
         self._held: Float64Array = np.zeros(self._half)  # starts at input sample _held_start
@@ -125,7 +128,7 @@ class Resampler:
     def _drain(self, until: int) -> Float32Array:
         blocks = [np.zeros(0, np.float32)]
         while self._given < until:
-            count = min(max(1, self.AT_ONCE // (2 * self._half)), until - self._given)
+            count = min(self._at_once, until - self._given)
             blocks.append(self._block(np.arange(self._given, self._given + count, dtype=np.int64)))
             self._given += count
         keep_from = int(self._given * self._ratio) - self._half - self._held_start
