@@ -104,9 +104,10 @@ async def test_a_daemon_does_not_outlive_the_program_that_it_belongs_to() -> Non
         sys.executable, "-c", start, *child, stdout=asyncio.subprocess.PIPE
     )
     assert parent.stdout is not None
-    assert await parent.stdout.readline() == b"runs\n"
-    parent.kill()
-    assert await parent.stdout.read() == b"ended\n"
+    async with asyncio.timeout(60):
+        assert await parent.stdout.readline() == b"runs\n"
+        parent.kill()
+        assert await parent.stdout.read() == b"ended\n"
 
 
 async def test_a_program_whose_parent_is_gone_already_is_not_started() -> None:
