@@ -39,7 +39,7 @@ class RunsJobs(Protocol):
 
     def run(self, jobs: Sequence[Job]) -> list[Decoding]: ...
 
-    def probe(self) -> None: ...
+    def probe(self, mel: Float32Array | None = None) -> None: ...
 
 
 class DeviceThread:
@@ -63,6 +63,10 @@ class DeviceThread:
     def run_now(self, jobs: Sequence[Job]) -> list[Decoding]:
         """The same, for callers without an event loop."""
         return self._thread.submit(self._model.run, list(jobs)).result()
+
+    def probe_now(self, mel: Float32Array) -> None:
+        """One token of ``mel``, blocking. Raises DeviceError."""
+        self._thread.submit(self._model.probe, mel).result()
 
     def close(self) -> None:
         """Wait for the running job and end the thread."""
@@ -154,8 +158,14 @@ class Engine:
         return device.run_now([job])[0]
 
     def warm_up(self) -> None:
-        """Run both graphs once on silence, so that the first caption does not wait for first-time work."""
-        self.decode_clip(np.zeros(self.traits.min_fitted_window, np.float32), window="fitted")
+        """Run both graphs once on silence, so that the first caption does not wait for first-time work.
+
+        One token is enough, and all that can be asked: a model may find no end in silence.
+        """
+        length = self.traits.window_length(self.traits.min_fitted_window, "fitted")
+        mel = log_mel(np.zeros(length, np.float32), self.traits.mels, length // HOP_SAMPLES)
+        if isinstance(self.device, DeviceThread):
+            self.device.probe_now(mel)
 
     def with_windows(self, partial: WindowChoice | None, final: WindowChoice | None) -> Engine:
         """The same engine with other windows than the model's card says."""

@@ -181,11 +181,14 @@ class WhisperModel:
         answer = self.greedy(encoding, prompts, max_new_tokens=1, suppression=only_languages)
         return [tokenizer.language_of(tokens[0]) or "en" for tokens in answer.tokens]
 
-    def probe(self) -> None:
-        """The least that both graphs can do: one position in, one token out. Raises DeviceError."""
+    def probe(self, mel: Float32Array | None = None) -> None:
+        """The least that both graphs can do: one token of ``mel`` [C, N], or of a single position.
+
+        Raises DeviceError.
+        """
         end, _ = self._control_tokens()
-        mel = np.zeros((1, self.config.n_mels, 2), np.float32)
-        self.greedy(self.encode(mel), [Prompt((end,))], max_new_tokens=1)
+        heard = np.zeros((self.config.n_mels, 2), np.float32) if mel is None else mel
+        self.greedy(self.encode(heard[None]), [Prompt((end,))], max_new_tokens=1)
 
     def run(self, jobs: Sequence[Job]) -> list[Decoding]:
         """Answer jobs in order; windows of equal length are encoded and decoded together.
