@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from captiond_clients.events import AudioLost
+
 Encoding = Literal["pcm_s16le", "pcm_f32le", "pcm_mulaw", "pcm_alaw"]
 
 SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "pcm_f32le": 4, "pcm_mulaw": 1, "pcm_alaw": 1}
@@ -94,6 +96,11 @@ class AudioOutbox:
 
     def server_ms(self, position: int) -> int:
         return self.shape.ms_of(max(0, position - self._zero))
+
+    def missing(self, from_ms: int, stream: str | None) -> AudioLost:
+        """From this server time to the oldest audio that is still held: what can no longer be sent."""
+        until_ms = self.server_ms(self._start)
+        return AudioLost(type="audio.lost", stream=stream, start_ms=from_ms, end_ms=until_ms, reason="outbox")
 
     def start_over(self) -> None:
         """The server begins a new stream at time 0: what is still held is its first audio."""

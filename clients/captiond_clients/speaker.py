@@ -19,16 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from captiond_clients.audio_outbox import AudioOutbox
 from captiond_clients.connection import Backoff, closed_error, open_socket
 from captiond_clients.errors import ClientError, RefusedError, UnreachableError
-from captiond_clients.events import (
-    AudioLost,
-    ErrorEvent,
-    Event,
-    Final,
-    Flushed,
-    Hello,
-    StreamClosed,
-    parse,
-)
+from captiond_clients.events import ErrorEvent, Event, Final, Flushed, Hello, StreamClosed, parse
 from captiond_clients.inbox import Inbox
 from captiond_clients.ping_window import PingWindow
 from captiond_clients.speak_request import SpeakRequest
@@ -240,7 +231,7 @@ class Speaker:
             if hello.heard_until_ms is not None:
                 heard = self._outbox.position(hello.heard_until_ms)
                 if heard < self._outbox.start:
-                    await self._inbox.put(self._lost(hello.heard_until_ms))
+                    await self._inbox.put(self._outbox.missing(hello.heard_until_ms, self.stream))
             else:  # a new stream: what has had no final yet is its first audio
                 self._outbox.start_over()
                 heard = self._outbox.start
@@ -248,12 +239,3 @@ class Speaker:
             for message in self._outbox.replay(heard):
                 await socket.send(message)
         self._up.set()
-
-    def _lost(self, from_ms: int) -> AudioLost:
-        return AudioLost(
-            type="audio.lost",
-            stream=self.stream,
-            start_ms=from_ms,
-            end_ms=self._outbox.server_ms(self._outbox.start),
-            reason="outbox",
-        )
