@@ -19,6 +19,7 @@ from captiond.files.outbox import FactBox, StreamTime
 from captiond.mailbox import Published
 
 from tests.daemon.house import FINAL, House, audio_of, configured, house
+from tests.daemon.renewed import renewed
 from tests.daemon.small_disk import small_disk
 from tests.daemon.subtitle_files import read_srt, read_vtt
 from tests.sim.scripted import say
@@ -117,6 +118,21 @@ async def test_a_stop_while_the_disk_is_slow_writes_what_waits(
         home.stop.set()
         await home.running
     assert written(tmp_path, "txt").splitlines() == SAID
+
+
+async def test_another_folder_while_somebody_speaks_loses_no_caption(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    async with (
+        renewed(tmp_path, files_in(before), TWICE) as told,
+        told.home.speaker("stream=hall") as speaker,
+    ):
+        await speaker.speak(audio_of(TWICE)[: 3 * RATE_HZ])
+        await speaker.until(FINAL)
+        await told.reload(files_in(after))
+        await speaker.speak(audio_of(TWICE)[3 * RATE_HZ :])
+        start_ms = (await speaker.until(FINAL, 2))["start_ms"]
+    assert [written(folder, "txt") for folder in (before, after)] == [f"{text}\n" for text in SAID]
+    assert read_srt(written(after, "srt"))[0].start_ms == start_ms, "time 0 is still the stream's"
 
 
 async def test_a_disk_that_is_full_from_the_start_is_told_at_once(

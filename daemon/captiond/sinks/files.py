@@ -64,7 +64,8 @@ class FilesSink:
     async def run(self) -> None:
         """Until the box is finished and empty, or the disk refuses what is left."""
         try:
-            await self._look()
+            if await self._look() is None:
+                self._health.ok()
             while not self._box.finished or len(self._box):
                 await self._rest()
                 error = await (self._write() if len(self._box) else self._look())
