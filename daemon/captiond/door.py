@@ -20,8 +20,8 @@ from captiond.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 16  # connections let in before the loop's other work has its turn
-LOOKED_AT = 128  # and looked at
+AT_ONCE = 32  # connections let in before the loop's other work has its turn
+LOOKED_AT = 256  # and looked at
 COMPLAIN_EVERY_S = 10.0
 LATER = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\n"

@@ -25,6 +25,7 @@ from captiond.http import Front
 # and common clients hang up after 20 s without an answer.
 RECEIVED_FRAMES = (4, 3)  # websocket frames that wait for a reader: stop, and go on, at so many
 CLOSE_TIMEOUT_S = 2.0
+BACKLOG = 512  # connections that wait to be accepted; beyond it TCP makes them try again after a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ async def listen(
                 max_size=limits.message_bytes,
                 max_queue=RECEIVED_FRAMES,
                 server_header=None,
+                backlog=BACKLOG,
                 create_connection=FairConnection,
                 ssl=tls,
             )
