@@ -1,5 +1,7 @@
 """The Python library: speak into a captiond daemon and listen to one.
 
+    from captiond_clients import listen, speak
+
     async with speak("http://127.0.0.1:8765", stream="hall") as speaker:
         await speaker.send(pcm_bytes)
         await speaker.end()
@@ -8,8 +10,10 @@
     async with listen("http://127.0.0.1:8765", stream="*") as events:
         async for event in events: ...
 
-Events are the frozen values of ``captiond_clients.events``. Both outlive a lost socket: they come back with
-jittered backoff and resume, and no final is lost or told twice. Knows no files, terminals or devices.
+Events are the frozen values of ``captiond_clients.events``. Both outlive a lost socket and a daemon that is
+stopped and comes back: no final is lost or told twice. Of a daemon that is killed, a speaker hears again what
+it had no final for, from up to a minute back; a listener misses finals that were on their way to it alone,
+and hears words twice whose final had not reached their speaker. Knows no files, terminals or devices.
 """
 
 from __future__ import annotations
@@ -51,8 +55,14 @@ async def speak(
 ) -> AsyncIterator[Speaker]:
     """A stream of our own: send audio, hear its events.
 
+    ``rate``: Hz, 8000 to 192000; ``channels``: 1 to 8, interleaved. ``language``: ISO code or "auto", the
+    daemon's setting by default; ``prompt``: names and words to be spelled like this. ``words`` and
+    ``timings`` ask for these in the events, ``events`` for less of them. ``token``: where the daemon asks
+    for one.
+
     A lost socket is replaced for up to ``patience_s`` (the daemon keeps a stream for 30 s); ``on_trouble``
-    is called with each loss. Leaving without ``end()`` still gets the tail captioned for other listeners.
+    is called before each new try, with an error whose ``retry_in_s`` says when that is. Leaving without
+    ``end()`` still gets the tail captioned for other listeners.
 
     Raises UnreachableError when no daemon answers (at once; only a loss is waited for), RefusedError when it
     does not want this stream, ProtocolError when something else answers.

@@ -86,3 +86,16 @@ def test_nothing_is_kept_of_a_stream_that_was_closed_and_written() -> None:
     assert len(studio.box.alive()) == 1
     studio.box.settle(len(studio.box.take()))
     assert studio.box.alive() == set()
+
+
+def test_audio_that_was_lost_is_a_fact_with_its_time_and_a_partial_is_none() -> None:
+    studio = Studio()
+    studio.heard_until_ms = 5_000
+    studio.tell(wire.AudioLost(start_ms=2_000, end_ms=3_000, reason="gap"))
+    studio.tell(
+        wire.Partial(segment=1, revision=1, committed="a", tentative="", start_ms=0, heard_until_ms=9)
+    )
+    studio.tell(wire.Suppressed(segment=1, reason="no_speech"))
+    (fact,) = studio.box.take()
+    assert isinstance(fact.event, wire.AudioLost)
+    assert fact.at == pytest.approx(997.0)
