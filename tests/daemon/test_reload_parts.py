@@ -15,6 +15,7 @@ from captiond.config import Config
 from captiond.context import Context
 from captiond.health import Health
 from captiond.mailbox import Published
+from captiond.parts import FIRST_WORD_S
 from captiond.sinks import SINKS
 
 from tests.daemon.house import FINAL, audio_of, configured
@@ -259,6 +260,17 @@ async def test_a_sink_that_is_no_longer_wanted_ends_and_one_that_is_begins(
     first, last = SAID.index(sink.delivered()[0]), SAID.index(sink.delivered()[-1])
     assert sink.delivered() == SAID[first : last + 1]
     assert 0 < first < last < len(SAID) - 1
+
+
+async def test_a_sink_that_works_says_so_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    began = asyncio.get_running_loop().time()
+    files = {"folder": str(tmp_path / "captions")}
+    mqtt = {"host": "127.0.0.1", "port": 1}
+    async with renewed(tmp_path, configured(files=files, mqtt=mqtt), TURN_ON) as told:
+        assert asyncio.get_running_loop().time() - began < FIRST_WORD_S
+        began = asyncio.get_running_loop().time()
+        await told.reload(configured(files={**files, "formats": ["srt"]}, mqtt={**mqtt, "base": "b"}))
+        assert asyncio.get_running_loop().time() - began < FIRST_WORD_S
 
 
 def test_every_sink_attaches_under_the_name_of_its_table() -> None:
