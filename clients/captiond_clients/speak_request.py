@@ -7,7 +7,7 @@ from typing import Literal
 
 from captiond_clients.audio_outbox import AudioShape
 from captiond_clients.connection import websocket_url
-from captiond_clients.events import Hello
+from captiond_clients.events import AudioLost, Event, Final, Hello, StreamOpened
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,15 @@ class SpeakRequest:
     token: str | None
     patience_s: float
 
+    def wants(self, event: Event) -> bool:
+        """Whether the caller is to see it: what answers a caller who wants no captions is no caption."""
+        return self.events != "none" or not isinstance(event, StreamOpened | Final | AudioLost)
+
+    @property
+    def _asked(self) -> Literal["all", "final"]:
+        """Finals say what need not be sent again; so they are asked for where the caller wants none."""
+        return "all" if self.events == "all" else "final"
+
     def address(self, **more: str | int | None) -> str:
         """Where to speak; ``more`` goes into the query as well."""
         query: dict[str, str | int | None] = {
@@ -36,7 +45,7 @@ class SpeakRequest:
             "prompt": self.prompt,
             "words": int(self.words),
             "timings": int(self.timings),
-            "events": self.events,
+            "events": self._asked,
         }
         return websocket_url(self.url, "/v1/speak", query | more)
 
@@ -44,7 +53,7 @@ class SpeakRequest:
         """Where to hear what was told of ``stream`` after ``since``, in the epoch of ``hello``."""
         query: dict[str, str | int | None] = {
             "stream": stream,
-            "events": "final" if self.events == "none" else self.events,
+            "events": self._asked,
             "words": int(self.words),
             "timings": int(self.timings),
             "history": 0,

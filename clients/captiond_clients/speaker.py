@@ -165,7 +165,8 @@ class Speaker:
         elif isinstance(event, Flushed):
             self._outbox.answered(event.heard_until_ms)
             self._outbox.control_answered()
-        await self._inbox.put(event)
+        if self._request.wants(event):
+            await self._inbox.put(event)
 
     async def _closed(self, closed: ConnectionClosed) -> None:
         if self._fatal is not None:
@@ -212,8 +213,7 @@ class Speaker:
                 while hello.epoch == before.epoch and not hello.gap:
                     message = await socket.recv()
                     event = parse(message if isinstance(message, str) else "")
-                    if self._request.events != "none" or isinstance(event, StreamClosed):
-                        await self._take(event)
+                    await self._take(event)
                     if isinstance(event, StreamClosed):
                         self._finished = self._ended
                         return

@@ -131,6 +131,22 @@ async def test_a_speaker_hears_every_word_once_whenever_the_daemon_is_killed(wor
     assert len(set(heard.epochs)) == 2
 
 
+async def test_a_speaker_that_wants_no_captions_has_none_told_twice_either() -> None:
+    async with daemon_process() as daemon, listener(daemon.url, "hall") as hall:
+        async with speak(daemon.url, stream="hall", events="none") as speaker:
+            await send(speaker, AUDIO[:MID_SPEECH])
+            await daemon_has_heard(daemon, MID_SPEECH)
+            await daemon.end()
+            await daemon.start()
+            await send(speaker, AUDIO[MID_SPEECH:])
+            await speaker.end()
+            told = [event.type async for event in speaker]
+        await hall.until(words=len(SAID))
+        await daemon.end()
+    assert hall.words == SAID
+    assert set(told) <= {"hello", "stream.closed"}
+
+
 async def test_a_daemon_that_does_not_come_back_is_told_and_what_was_heard_stays() -> None:
     async with daemon_process() as daemon, speak(daemon.url, stream="hall", patience_s=0.5) as speaker:
         heard = Heard()
