@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from captiond_engine.errors import ConfigError
 from msgspec import Meta, Struct
 
+from captiond.containers import media
+
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
 OptionalMilliseconds = Annotated[int, Meta(ge=0, le=86_400_000)]
@@ -151,6 +153,9 @@ class MicrophoneSource(SourceConfig, frozen=True, kw_only=True, forbid_unknown_f
 
 class NetworkSource(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="network"):
     url: Annotated[str, Meta(min_length=1)]
+    username: str = ""
+    password_file: FilePath = ""
+    timeout_ms: Annotated[int, Meta(ge=1_000, le=600_000)] = 15_000
 
 
 AnySource = FileSource | MicrophoneSource | NetworkSource
@@ -200,6 +205,9 @@ def check(config: Config, where: str) -> None:
         missing = "server.key" if server.cert else "server.cert"
         raise ConfigError(f"{where}: {missing} is missing.", advice="TLS needs server.cert and server.key.")
     _check_mqtt(config.mqtt, where)
+    for source in config.source:
+        if isinstance(source, NetworkSource):
+            _check_network(source, where)
     names = [source.name for source in config.source]
     for number, name in enumerate(names):
         if not STREAM_NAME.fullmatch(name):
@@ -217,6 +225,16 @@ def check(config: Config, where: str) -> None:
         )
 
 
+def _check_network(source: NetworkSource, where: str) -> None:
+    fault = media.url_fault(source.url)
+    if fault is None and source.username and "@" in source.url.partition("//")[2].partition("/")[0]:
+        fault = "it names a user, and so does username"
+    if fault:  # the address is not repeated: it may hold a password
+        raise ConfigError(f"{where}: source {source.name}: url: {fault}.")
+    if source.password_file and not source.username:
+        raise ConfigError(f"{where}: source {source.name}: username is missing.")
+
+
 def _check_mqtt(mqtt: MqttConfig, where: str) -> None:
     for key in ("base", "discovery_prefix"):
         value = getattr(mqtt, key)
@@ -232,7 +250,9 @@ def _check_mqtt(mqtt: MqttConfig, where: str) -> None:
         )
     for key, needed in (("cert", "key"), ("key", "cert"), ("password_file", "username")):
         if getattr(mqtt, key) and not getattr(mqtt, needed):
-            raise ConfigError(f"{where}: mqtt.{needed} is missing.", advice=f"mqtt.{key} is nothing without it.")
+            raise ConfigError(
+                f"{where}: mqtt.{needed} is missing.", advice=f"mqtt.{key} is nothing without it."
+            )
     for key in ("ca", "cert"):
         if getattr(mqtt, key) and not mqtt.tls:
             raise ConfigError(f"{where}: mqtt.{key} is set, but mqtt.tls is false.")

@@ -137,3 +137,15 @@ def with_pictures(pcm: Float32Array | None) -> bytes:
                 container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
     return target.getvalue()
+
+
+def hls(pcm: Float32Array, folder: Path) -> dict[str, bytes]:
+    """``pcm`` as segments of a second, by name and in order, as an HLS server has them."""
+    options = {"hls_time": "1", "hls_list_size": "0", "hls_segment_filename": str(folder / "part%03d.ts")}
+    kind = Kind("hls", "aac")
+    with av.open(str(folder / "all.m3u8"), "w", format="hls", options=options) as container:
+        stream = container.add_stream(kind.codec, rate=kind.rate_hz, layout=kind.layout)
+        for frame in _frames(pcm, stream.codec_context, kind):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("part*.ts"))}

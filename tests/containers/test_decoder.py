@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captiond.containers import decoder as decoders
+from captiond.containers import child
 from captiond.containers.decoder import MOST_GAP_SAMPLES, Decoder, Gap, Heard, decoding, file_of, stream_of
 from captiond.containers.framing import HEADER, MOST_BYTES, SAMPLES, Kind, pack
 from captiond_engine.errors import AudioError
@@ -49,7 +49,7 @@ def length(heard: list[Heard]) -> int:
 def lying(monkeypatch: pytest.MonkeyPatch, words: bytes, then: str = "") -> None:
     """From now on a child says ``words`` and no more."""
     said = f"import os, sys, time; os.write(1, {words!r}); {then}"
-    monkeypatch.setattr(decoders, "START", said)
+    monkeypatch.setattr(child, "START", said)
 
 
 @pytest.mark.parametrize(
@@ -141,11 +141,11 @@ async def test_a_child_that_takes_nothing_is_given_up_though_much_is_fed(
 
 async def test_silence_of_a_speaker_is_no_hang() -> None:
     """Nothing is owed while nothing is fed, however long that is."""
-    async with decoding(stream_of("webm"), deadline_s=2.0) as decoder, asyncio.TaskGroup() as tasks:
+    async with decoding(stream_of("webm"), deadline_s=4.0) as decoder, asyncio.TaskGroup() as tasks:
         data = record(PCM)
         listening = tasks.create_task(heard_of(decoder), name="listening")
         await decoder.feed(data[:5_000])
-        await asyncio.sleep(3.0)
+        await asyncio.sleep(5.0)
         assert not listening.done()
         await decoder.feed(data[5_000:])
         await decoder.end()
@@ -159,10 +159,10 @@ async def test_silence_of_a_speaker_is_no_hang() -> None:
 async def test_a_slow_listener_is_no_hang(tmp_path: Path) -> None:
     (tmp_path / "clip").write_bytes(record(np.tile(PCM, 40)))
     async with file_of(tmp_path / "clip") as decoder:
-        decoder._deadline_s = 0.5
         heard = decoder.heard()
         await anext(heard)
-        await asyncio.sleep(1.0)
+        decoder._deadline_s = 2.0
+        await asyncio.sleep(3.0)
         count = sum([len(each) async for each in heard if isinstance(each, np.ndarray)])
     assert count == pytest.approx(40 * len(PCM), abs=800)
 
@@ -188,6 +188,22 @@ async def test_a_cancelled_listener_ends_the_child() -> None:
         await started.wait()
         listening.cancel()
     assert children() == []
+
+
+async def test_a_listener_cancelled_at_any_moment_leaves_nothing() -> None:
+    """Also while the child is being started."""
+
+    async def listen() -> None:
+        async with decoding(stream_of("webm")) as decoder:
+            await heard_of(decoder)
+
+    for turns in range(12):
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(listen(), name="listening")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            listening.cancel()
+        assert children() == []
 
 
 async def test_where_no_child_can_be_started_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

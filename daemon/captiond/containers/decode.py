@@ -185,9 +185,10 @@ def open_container(request: dict[str, Any], outlet: Outlet, fetcher: Any) -> Any
         "http_persistent": "0",  # PyAV's own opening of addresses knows no connection that stays
         "http_multiple": "0",
     }
-    opening: dict[str, Any] = {"io_open": fetcher.open} if fetcher else {}
-    address = fetcher.url if fetcher else request["url"]
-    return av.open(address, container_options=options, timeout=(timeout_s, timeout_s), **opening)
+    opening: dict[str, Any] = {"container_options": options, "timeout": (timeout_s, timeout_s)}
+    if fetcher is None:
+        return av.open(request["url"], **opening)
+    return av.open(fetcher.url, format=fetcher.format(), io_open=fetcher.open, **opening)
 
 
 def main(parent: int) -> None:
@@ -203,15 +204,27 @@ def main(parent: int) -> None:
     if network and request["url"].startswith("https:"):
         from captiond.containers.web import Fetcher  # here, as most children fetch nothing
 
-        fetcher = Fetcher(request["url"], float(request["timeout_s"]))
+        fetcher = Fetcher(
+            request["url"], float(request["timeout_s"]), lambda error: _tell_failure(error, outlet)
+        )
     outlet.eager = network
     enforced = confine(parent, network=network, file=request["mode"] == "file")
     outlet.tell(Kind.READY, json.dumps(enforced).encode())
+    try:
+        decode(request, outlet, fetcher)
+    except av.error.FFmpegError:
+        if fetcher is None or not fetcher.fault:
+            raise
+        raise Failure("audio_invalid", f"It cannot be read ({fetcher.fault}).") from None
+    outlet.tell(Kind.DONE)
+
+
+def decode(request: dict[str, Any], outlet: Outlet, fetcher: Any) -> None:
+    """All of one container."""
     with open_container(request, outlet, fetcher) as container:
         decoding = Decoding(container, outlet, from_start=request["mode"] == "file")
         outlet.tell(Kind.OPENED, json.dumps(decoding.describe()).encode())
         decoding.run()
-    outlet.tell(Kind.DONE)
 
 
 def _tell_failure(error: BaseException, outlet: Outlet) -> NoReturn:
@@ -233,6 +246,8 @@ def _explain(error: BaseException) -> tuple[str, str]:
         return "decoder_failed", "It asks for more memory than one stream may have."
     if isinstance(error, av.error.InvalidDataError):
         return "audio_invalid", "It is damaged, or of a format that is not read."
+    if isinstance(error, av.error.ExitError):
+        return "audio_invalid", "Its server has said nothing for too long."
     if isinstance(error, av.error.FFmpegError | OSError) and reason:
         return "audio_invalid", f"It cannot be read ({reason})."
     return "decoder_failed", f"The decoder has failed ({type(error).__name__})."

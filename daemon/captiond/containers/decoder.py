@@ -8,11 +8,9 @@ is bounded and believed no further than it must be. The child is always ended an
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from captiond_engine.types import Float32Array
 from msgspec import Struct
 
 from captiond.containers import media
+from captiond.containers.child import Child, started
 from captiond.containers.framing import HEADER, MOST_BYTES, SAMPLES, Kind, pack
 
 log = logging.getLogger(__name__)
@@ -33,21 +32,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEADLINE_S = 20.0  # for the child's next word, whenever it owes one
-GOODBYE_S = 5.0
 MOST_GAP_SAMPLES = 3_600 * 16_000 + 16_000
 MOST_WORDS = 400
 PING = b"p"
 CODES = ("audio_invalid", "audio_unsupported", "decoder_failed")
-# Started without site and with paths of its own: nothing but what the child imports is looked at.
-START = (
-    "import sys; sys.path[:0] = sys.argv[2:]; "
-    "from captiond.containers.decode import main; main(int(sys.argv[1]))"
-)
-KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH",)  # without which some interpreters do not start
-NETWORK_ENVIRONMENT = (
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
-)
 
 
 class Opened(Struct, frozen=True):
@@ -85,11 +73,8 @@ Request = dict[str, str | float]
 class Decoder:
     """One child. Made by ``decoding``; feed it and iterate over what it tells, in two tasks."""
 
-    def __init__(self, process: asyncio.subprocess.Process, deadline_s: float, *, owes: bool) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._process = process
-        self._stdin, self._stdout = process.stdin, process.stdout
+    def __init__(self, child: Child, deadline_s: float, *, owes: bool) -> None:
+        self._child = child
         self._deadline_s = deadline_s
         self._always = owes
         self._ready = self._ended = self._gone = False
@@ -98,7 +83,7 @@ class Decoder:
 
     @property
     def process_id(self) -> int:
-        return self._process.pid
+        return self._child.process.pid
 
     # --- what it is given ------------------------------------------------------------------------
 
@@ -122,7 +107,8 @@ class Decoder:
         if not self._ended:
             self._ended = True
             self._be_patient()
-            self._stdin.close()
+            with suppress(OSError):  # it has gone: whoever listens to it is told why
+                self._child.writer.write_eof()
 
     def _owe(self) -> None:
         self._marks += 1
@@ -133,8 +119,8 @@ class Decoder:
         if self._ended or self._gone:
             return
         try:
-            self._stdin.write(pack(kind, body))
-            await self._stdin.drain()
+            self._child.writer.write(pack(kind, body))
+            await self._child.writer.drain()
         except ConnectionError:
             self._gone = True  # whoever listens to it is told why
 
@@ -170,10 +156,10 @@ class Decoder:
         try:
             async with asyncio.timeout(None) as self._patience:
                 self._be_patient()
-                kind, length = HEADER.unpack(await self._stdout.readexactly(HEADER.size))
+                kind, length = HEADER.unpack(await self._child.reader.readexactly(HEADER.size))
                 if length > MOST_BYTES:
                     raise _confused()
-                return kind, await self._stdout.readexactly(length)
+                return kind, await self._child.reader.readexactly(length)
         except TimeoutError:
             raise AudioError("The decoder does not answer.", code="decoder_failed") from None
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -187,40 +173,26 @@ class Decoder:
             self._patience.reschedule(asyncio.get_running_loop().time() + self._deadline_s)
 
     async def _obituary(self) -> AudioError:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_S):
-                await self._process.wait()
-        code = self._process.returncode
+        code = await self._child.exit_code()
         how = signal.strsignal(-code) if code is not None and code < 0 else f"exit status {code}"
         return AudioError(f"The decoder has ended by itself ({how}).", code="decoder_failed")
 
-    async def close(self) -> None:
-        """End the child, whatever it does, and take its last words off the pipe so that it can be closed."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        self._stdin.close()
-        with suppress(ConnectionError):
-            while await self._stdout.read(MOST_BYTES):
-                pass
-        await self._process.wait()
-
 
 @asynccontextmanager
-async def decoding(request: Request, *, deadline_s: float = DEADLINE_S) -> AsyncIterator[Decoder]:
+async def decoding(
+    request: Request, *, descriptor: int | None = None, deadline_s: float = DEADLINE_S
+) -> AsyncIterator[Decoder]:
     """A child that decodes what ``request`` asks for; see ``stream_of``, ``file_of`` and ``address_of``.
 
     Raises AudioError (extra_missing, decoder_failed) where none can be started.
     """
     by_itself = request["mode"] != "bytes"
-    process = await _start(request)
-    decoder = Decoder(process, deadline_s, owes=by_itself)
-    try:
+    async with started(network=request["mode"] == "url", descriptor=descriptor) as child:
+        decoder = Decoder(child, deadline_s, owes=by_itself)
         await decoder._send(Kind.OPEN, msgspec.json.encode(request))
         if by_itself:
             await decoder.end()
         yield decoder
-    finally:
-        await decoder.close()
 
 
 def stream_of(encoding: str) -> Request:
@@ -238,34 +210,10 @@ async def file_of(path: Path) -> AsyncIterator[Decoder]:
     """A child that decodes a file of any format. Raises OSError where it cannot be opened, and AudioError."""
     descriptor = await asyncio.to_thread(os.open, path, os.O_RDONLY)
     try:
-        async with decoding({"mode": "file", "descriptor": descriptor}) as decoder:
+        async with decoding({"mode": "file", "descriptor": descriptor}, descriptor=descriptor) as decoder:
             yield decoder
     finally:
         os.close(descriptor)
-
-
-async def _start(request: Request) -> asyncio.subprocess.Process:
-    spec = importlib.util.find_spec("av")
-    if spec is None or spec.origin is None:
-        raise AudioError(
-            "This needs PyAV, which is not installed.", advice=media.ADVICE, code="extra_missing"
-        )
-    folders = dict.fromkeys((str(Path(__file__).parents[2]), str(Path(spec.origin).parents[1])))
-    kept = KEPT_ENVIRONMENT + (NETWORK_ENVIRONMENT if request["mode"] == "url" else ())
-    arguments = [sys.executable, "-I", "-S", "-c", START, str(os.getpid()), *folders]
-    try:
-        return await asyncio.create_subprocess_exec(
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in kept if name in os.environ},
-            pass_fds=[int(request["descriptor"])] if "descriptor" in request else [],
-            start_new_session=True,  # Ctrl-C is for the daemon, which ends its children itself
-        )
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise AudioError(f"No decoder can be started ({reason}).", code="decoder_failed") from None
 
 
 def _parse(body: bytes, shape: type[T]) -> T:

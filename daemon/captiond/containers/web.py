@@ -12,17 +12,23 @@ import encodings.idna  # a host's name needs it, and nothing is imported any mor
 import http.client
 import ssl
 import urllib.request
-from typing import IO
+from collections.abc import Callable
+from typing import IO, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 __all__ = ["Fetcher", "encodings"]
 
 USER_AGENT = "captiond"
+PLAYLISTS = ("application/vnd.apple.mpegurl", "application/x-mpegurl", "audio/mpegurl", "audio/x-mpegurl")
 
 
 class Refused(OSError):
-    """An address that is not opened; the message does not repeat it."""
+    """An address that is not opened; ``strerror`` says why and does not repeat it."""
+
+
+class Forbidden(Refused):
+    """An address that leads where none may: nothing else of the same server is believed either."""
 
 
 class _Redirect(urllib.request.HTTPRedirectHandler):
@@ -43,12 +49,18 @@ class _Redirect(urllib.request.HTTPRedirectHandler):
 
 
 class Fetcher:
-    """Opens addresses for PyAV. ``url``: the first, without what was secret in the address that was given."""
+    """Opens addresses for PyAV. ``url``: the first, without what was secret in the address that was given.
 
-    def __init__(self, given: str, timeout_s: float) -> None:
+    ``give_up`` is told of a forbidden one, and does not return: FFmpeg would go on with the next segment.
+    """
+
+    def __init__(self, given: str, timeout_s: float, give_up: Callable[[Exception], NoReturn]) -> None:
         parts = urlsplit(given)
         self._host = parts.hostname, parts.port
         self._timeout_s = timeout_s
+        self._give_up = give_up
+        self.fault = ""  # why the last address could not be had; FFmpeg goes on without it, and forgets why
+        self._first: Response | None = None  # opened, and not asked for by FFmpeg yet
         self._authorization = ""
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -64,8 +76,25 @@ class Fetcher:
         ):
             self._opener.add_handler(each)
 
-    def open(self, url: str, flags: int, options: dict[str, str]) -> Response:
-        """As PyAV's ``io_open``. Raises OSError, whose ``strerror`` says why in words."""
+    def format(self) -> str | None:
+        """What the server calls it, where that matters: a playlist may have any name. Raises Refused."""
+        self._first = self.open(self.url)
+        return "hls" if self._first.kind in PLAYLISTS else None
+
+    def open(self, url: str, flags: int = 0, options: dict[str, str] | None = None) -> Response:
+        """As PyAV's ``io_open``. Raises Refused."""
+        if self._first is not None and url == self.url:
+            first, self._first = self._first, None
+            return first
+        try:
+            return self._open(url)
+        except Forbidden as error:
+            self._give_up(error)
+        except Refused as error:
+            self.fault = str(error.strerror)
+            raise
+
+    def _open(self, url: str) -> Response:
         _refuse_other(url)
         parts = urlsplit(url)
         request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
@@ -73,13 +102,17 @@ class Fetcher:
             request.add_header("Authorization", self._authorization)
         try:
             return Response(self._opener.open(request, timeout=self._timeout_s))
+        except Refused:
+            raise
         except HTTPError as error:
             raise Refused(0, f"the server answers {error.code}") from None
         except URLError as error:
-            reason = error.reason
-            raise Refused(0, getattr(reason, "verify_message", "") or _words(reason)) from None
-        except (http.client.HTTPException, ValueError) as error:
-            raise Refused(0, f"the server's answer cannot be read ({type(error).__name__})") from None
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                words = f"the server's certificate: {error.reason.verify_message}"
+                raise Forbidden(0, words) from None
+            raise Refused(0, _words(error.reason)) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Refused(0, f"the server's answer cannot be read ({_words(error)})") from None
 
 
 class Response:
@@ -87,6 +120,7 @@ class Response:
 
     def __init__(self, body: http.client.HTTPResponse) -> None:
         self._body = body
+        self.kind = body.headers.get_content_type()
 
     def read(self, size: int) -> bytes:
         try:
@@ -101,10 +135,11 @@ class Response:
 def _refuse_other(url: str) -> None:
     scheme = urlsplit(url).scheme
     if scheme.startswith("crypto"):
-        raise Refused(0, "it is encrypted (HLS with AES-128), which is not read through https")
+        raise Forbidden(0, "it is encrypted (HLS with AES-128), which is not read through https")
     if scheme != "https":
-        raise Refused(0, "it leads from https to something else")
+        raise Forbidden(0, "it leads from https to something else")
 
 
 def _words(reason: object) -> str:
-    return str(getattr(reason, "strerror", None) or reason)
+    """What an error says of itself; never an address."""
+    return str(getattr(reason, "strerror", None) or type(reason).__name__)

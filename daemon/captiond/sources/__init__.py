@@ -8,7 +8,7 @@ from typing import Any
 from captiond.context import Context
 from captiond.health import Health
 from captiond.routes import Route
-from captiond.sources import microphone
+from captiond.sources import microphone, network
 from captiond.sources.file import play
 from captiond.sources.websocket import speak
 
@@ -17,4 +17,5 @@ Play = Callable[[Any, Context, Health], Awaitable[None]]  # its first argument i
 KINDS: dict[str, Play] = {
     "file": play,
     "microphone": microphone.play,
+    "network": network.play,
 }
