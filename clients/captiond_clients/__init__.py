@@ -45,12 +45,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Imported when it is asked for: a program that reads subtitles needs no websocket."""
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker is to see the names above, and no others
+
+    def __getattr__(name: str) -> object:
+        """Imported when it is asked for: a program that reads subtitles needs no websocket."""
+        for module, names in _HOMES.items():
+            if name in names:
+                return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Package(ModuleType):
