@@ -150,8 +150,7 @@ class PortAudio:
         """The module. Where no device is open PortAudio starts anew, as only then it looks for devices."""
         if self._library is None:
             self._library = self._loaded()
-            self._known_cards = self._cards()
-        elif not self._streams:
+        if not self._streams:
             self._known_cards = self._cards()
             with suppress(self._library.PortAudioError):
                 self._library._terminate()

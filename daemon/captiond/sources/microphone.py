@@ -120,7 +120,10 @@ class Microphone:
                     session.skip(piece.samples, piece.reason)
                     lost_s = piece.samples / SAMPLE_RATE_HZ
                     if lost_s >= WORTH_LOGGING_S:
-                        log.warning("stream %s: %.2f s not heard (%s)", session.name, lost_s, piece.reason)
+                        told = {"stream": session.name, "reason": piece.reason}
+                        log.warning(
+                            "stream %s: %.2f s not heard (%s)", session.name, lost_s, piece.reason, extra=told
+                        )
                 else:
                     await session.hear(piece, self, live=True)
 
@@ -132,7 +135,8 @@ class Microphone:
     async def _wait(self, trouble: str) -> None:
         """Say what is wrong, and wait before the next try: longer each time, and not in step with others."""
         if trouble != self._trouble:
-            log.warning("microphone %s: %s", self._source.name, trouble)
+            told = {"stream": self._source.name}
+            log.warning("microphone %s: %s", self._source.name, trouble, extra=told)
         self._trouble = trouble
         self._health.trouble(
             f"Microphone {self._source.name}: {trouble} "
