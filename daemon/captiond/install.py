@@ -59,6 +59,8 @@ def command(prefix: Path, user: bool, dry_run: bool, now: bool) -> None:
     Writes the unit, and unless --user is given its user and folders; a configuration where there is none.
     """
     live = prefix == Path("/")
+    if user and not live:
+        raise click.UsageError("--user writes into your own folders; it has no --prefix.")
     if not user and live:
         check_reachable()
     files = user_files() if user else system_files(prefix)

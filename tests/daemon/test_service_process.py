@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
+from tests.daemon.house import audio_of, s16
 from tests.daemon.service_manager import ServiceManager
+from tests.sim.scripted import say
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 600  # a first start compiles
@@ -100,6 +103,43 @@ def test_a_hangup_without_a_terminal_reads_the_configuration(tmp_path: Path, con
         until(lambda: "READY=1" in manager.told())
         daemon.send_signal(signal.SIGINT)
         assert daemon.wait(PATIENCE_S) == 0
+
+
+HUNG = """
+import sys, time
+import captiond.loading, captiond_engine.engine
+from captiond.__main__ import main
+from captiond_engine.engine import DeviceThread, Engine
+from tests.sim.scripted import ScriptedTokenizer, scripted_traits
+
+class Hung:
+    def probe(self, mel=None):
+        pass
+
+    def run(self, jobs):
+        print("hung", file=sys.stderr, flush=True)
+        time.sleep(1e6)
+
+engine = Engine(scripted_traits(), ScriptedTokenizer(), DeviceThread(Hung()))
+captiond.loading.load_engine = lambda config, progress: engine
+captiond_engine.engine.import_max = lambda: None
+sys.argv[1:1] = ["serve"]
+main()
+"""
+
+
+def test_a_device_that_hangs_does_not_keep_the_process_from_ending(tmp_path: Path, config: Path) -> None:
+    config.write_text("[server]\nport = 0\n[limits]\ndrain_ms = 200\n")
+    with ServiceManager(tmp_path) as manager, process(manager, ("-c", HUNG), config) as daemon:
+        assert daemon.stderr is not None
+        address = daemon.stderr.readline().decode().split()[-1].replace("http", "ws")
+        until(lambda: "READY=1" in manager.told())
+        with connect(f"{address}v1/speak", proxy=None) as socket:
+            socket.send(s16(audio_of(say("turn on the lights"))))
+            while b"hung" not in daemon.stderr.readline():
+                pass
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(PATIENCE_S) == 0
 
 
 def test_a_terminal_that_goes_takes_the_daemon_with_it(tmp_path: Path, config: Path) -> None:

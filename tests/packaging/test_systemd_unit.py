@@ -167,6 +167,11 @@ def test_a_dry_run_shows_all_and_writes_nothing(tmp_path: Path) -> None:
     assert written(tmp_path) == set()
 
 
+def test_a_users_own_folders_have_no_prefix(tmp_path: Path) -> None:
+    assert run("--user", "--prefix", tmp_path).exit_code == EXIT_USAGE
+    assert written(tmp_path) == set()
+
+
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "etc").write_text("a file where a folder belongs")
     failed = run("--prefix", tmp_path)
