@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from captiond.config_file import load
 from captiond.containers import media
 from captiond.sources import network
+from captiond_engine.errors import ConfigError
 
 from tests.containers.children import children
-from tests.containers.recordings import OGG, hls, record
+from tests.containers.recordings import OGG, Kind, hls, record
+from tests.containers.rtsp import camera
 from tests.containers.servers import Request, serving
 from tests.daemon.house import FINAL, House, audio_of, configured, house
 from tests.sim.scripted import say
@@ -157,7 +160,7 @@ async def test_hls_is_followed_as_its_playlist_goes_on(tmp_path: Path) -> None:
 async def test_no_way_leads_to_a_file_of_this_machine(way: str, tmp_path: Path) -> None:
     """A server that is trusted with sound is not trusted with files."""
     clip = tmp_path / "clip.ts"
-    clip.write_bytes(record(PCM, OGG))
+    clip.write_bytes(record(PCM, Kind("mpegts", "aac")))
     clip.chmod(0o644)
     target = clip.as_uri()
     with serving() as server:
@@ -205,3 +208,44 @@ async def test_without_the_extra_the_source_says_which(monkeypatch: pytest.Monke
     monkeypatch.setattr(media, "installed", lambda: False)
     async with house(SCRIPT, config=tuned("http://localhost:1/live")) as home:
         assert "pip install 'captiond[av]'" in await reason_of(home, "PyAV")
+
+
+async def test_a_camera_is_heard_by_rtsp_and_its_pictures_are_not_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("geheim")
+    source = {"username": "ann", "password_file": str(tmp_path / "password")}
+    with camera(PCM, "geheim") as server:
+        async with house(SCRIPT, config=tuned(server.url(), **source)) as home, home.viewer() as viewer:
+            await viewer.until(FINAL, 2)
+            assert viewer.texts() == WORDS
+            assert not viewer.all("audio.lost")
+        assert "SETUP audio" in server.asked
+        assert "SETUP video" not in server.asked
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "concat:a|b",
+        "/dev/snd",
+        "udp://host:1",
+        "http://",
+        "rtsp://ho st/x",
+        "http://a:b:c/",
+    ],
+)
+def test_an_address_that_is_none_of_a_network_is_refused_and_not_repeated(url: str, tmp_path: Path) -> None:
+    (tmp_path / "captiond.toml").write_text(f'[[source]]\nname = "radio"\nkind = "network"\nurl = "{url}"\n')
+    with pytest.raises(ConfigError, match="source radio: url: ") as refused:
+        load(tmp_path / "captiond.toml")
+    assert url not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "more", ['url = "http://ann:x@host/"\nusername = "bob"', 'url = "http://host/"\npassword_file = "p"']
+)
+def test_two_users_or_a_password_of_nobody_are_refused(more: str, tmp_path: Path) -> None:
+    (tmp_path / "captiond.toml").write_text(f'[[source]]\nname = "radio"\nkind = "network"\n{more}\n')
+    with pytest.raises(ConfigError, match="username") as refused:
+        load(tmp_path / "captiond.toml")
+    assert "ann" not in str(refused.value)
