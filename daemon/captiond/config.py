@@ -26,6 +26,7 @@ FilePath = Annotated[str, Meta(extra={"path": "file"})]  # must be there
 FolderPath = Annotated[str, Meta(extra={"path": "folder"})]  # is made where it is not there
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+StreamName = Annotated[str, Meta(pattern=f"^{STREAM_NAME.pattern}$")]
 # One or more levels of an MQTT topic, no wildcards; names that begin with $ are the broker's own.
 TOPIC_PREFIX = re.compile(r"(?!\$)[^\x00-\x1f\x7f+#/]+(/[^\x00-\x1f\x7f+#/]+)*")
 
@@ -122,7 +123,7 @@ class FilesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     folder: FolderPath = ""
     formats: Annotated[tuple[FileFormat, ...], Meta(min_length=1)] = ("jsonl",)
-    streams: tuple[str, ...] = ()
+    streams: tuple[StreamName, ...] = ()
     words: bool = False
     rotate_mb: Annotated[int, Meta(ge=0, le=100_000)] = 0
     rotate_daily: Literal["off", "utc", "local"] = "off"

@@ -145,3 +145,8 @@ def test_files_that_are_too_old_go(tmp_path: Path) -> None:
         os.utime(path, (0, time.time() - days * DAY_S))
     assert writer.prepare() is None
     assert names(tmp_path) == ["20200106T000000.000Z_hall.txt"]
+
+
+def test_a_stream_that_could_not_have_that_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"files\.streams"):
+        load(None, ["files.streams=['the hall']"])
