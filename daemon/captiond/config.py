@@ -119,7 +119,7 @@ class MqttConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class FilesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Finals written to files, one of each format for each opening of a stream; off while ``folder`` is empty."""
+    """Finals written to files, one a format for each opening of a stream; off while ``folder`` is empty."""
 
     folder: FolderPath = ""
     formats: Annotated[tuple[FileFormat, ...], Meta(min_length=1)] = ("jsonl",)

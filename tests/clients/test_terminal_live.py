@@ -120,7 +120,7 @@ async def test_a_daemon_that_goes_away_is_told_below_and_not_in_the_scrollback(t
         end(daemon, "hall", "One.")
         begin(daemon, "hall", "Left", " open")
         await terminal.until("Left open")
-        daemon.refuse = [503] * 5
+        daemon.refuse = [503] * 3
         daemon.cut_listeners()
         await terminal.until("○ reconnecting in")
         assert "Left" not in "".join(terminal.screen())
