@@ -9,14 +9,17 @@ from pathlib import Path
 
 
 def children() -> list[int]:
-    """Numbers of the processes that this one started and that were not reaped yet."""
+    """Numbers of the Pythons that this process started and that were not reaped yet.
+
+    A browser that other tests share is no decoder.
+    """
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = entry.read_text().rpartition(")")[2].split()
+            name, _, rest = entry.read_text().partition("(")[2].rpartition(")")
         except OSError:  # it ended meanwhile
             continue
-        if int(fields[1]) == os.getpid():
+        if name.startswith("python") and int(rest.split()[1]) == os.getpid():
             found.append(int(entry.parent.name))
     return found
 
