@@ -1,10 +1,11 @@
-"""``captiond speak``: an audio file, or raw audio from standard input, into a running daemon."""
+"""``captiond speak``: an audio file, standard input or a microphone into a running daemon."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal, cast
 
@@ -13,8 +14,9 @@ import click
 from captiond_clients.audio_input import FILE_SHAPE, AudioFile, at_pace, cut_file, cut_stream
 from captiond_clients.audio_outbox import SAMPLE_BYTES, AudioShape, Encoding
 from captiond_clients.client import Speaker, speak
-from captiond_clients.command_line import Format, Show, printer, run, token_option, url_option
+from captiond_clients.command_line import Format, Show, printer, run, stderr, token_option, url_option
 from captiond_clients.errors import AudioError, ClientError
+from captiond_clients.microphone import open_microphone
 from captiond_clients.terminal import ticking
 
 
@@ -48,31 +50,48 @@ async def converse(speaker: Speaker, audio: AsyncIterator[bytes], show: Show) ->
         raise failures[0]
 
 
-def audio_of(source: str, shape: AudioShape, pace: Literal["realtime", "fast"]) -> AsyncIterator[bytes]:
+Audio = tuple[AsyncIterator[bytes], AudioShape]
+
+
+@contextmanager
+def microphone_audio(device: str) -> Iterator[Audio]:
+    """What ``device`` hears until it is interrupted. Raises AudioError."""
+
+    def tell_lost(lost_ms: int) -> None:
+        stderr().print(f"captiond: {lost_ms / 1000:g} s were not sent: the daemon did not take them in time.")
+
+    with open_microphone(device, tell_lost) as microphone:
+        stderr().print(f"captiond: listening to {microphone.name}; Ctrl-C ends.", markup=False)
+        yield microphone.pieces(), microphone.shape
+
+
+@contextmanager
+def file_audio(source: str, shape: AudioShape, pace: Literal["realtime", "fast"]) -> Iterator[Audio]:
     """The audio that ``source`` names. Raises AudioError at once when a file is none."""
     if source == "-":
         pieces = cut_stream(sys.stdin.buffer, shape)
     else:
         AudioFile(Path(source))
         pieces = cut_file(Path(source))
-    return pieces if pace == "fast" else at_pace(pieces, shape)
+    yield pieces if pace == "fast" else at_pace(pieces, shape), shape
 
 
 async def tell(
-    source: str,
+    source: AbstractContextManager[Audio],
     url: str,
-    shape: AudioShape,
     *,
     stream: str | None,
-    pace: Literal["realtime", "fast"],
     form: Format,
     language: str | None,
     prompt: str | None,
     token: str | None,
 ) -> None:
     """Speaks ``source`` into the daemon at ``url`` and shows what it hears."""
-    audio = audio_of(source, shape, pace)
-    with printer(form, name_streams=False, place=url) as printed, ticking(printed.refresh):
+    with (
+        source as (audio, shape),
+        printer(form, name_streams=False, place=url) as printed,
+        ticking(printed.refresh),
+    ):
         connection = speak(
             url,
             stream=stream,
@@ -91,7 +110,9 @@ async def tell(
 
 
 @click.command("speak")
-@click.argument("source", metavar="FILE|-")
+@click.argument("source", metavar="FILE|-", required=False)
+@click.option("--mic", is_flag=True, help="Speak a microphone of this machine instead of a file.")
+@click.option("--device", default="", help="Which one: a part of its name, or its number (captiond devices).")
 @url_option
 @click.option("--stream", help="Name of the stream; the daemon makes one up otherwise.")
 @click.option("--pace", type=click.Choice(["realtime", "fast"]), default="realtime", show_default=True)
@@ -113,7 +134,9 @@ async def tell(
 @click.option("--channels", type=click.IntRange(1, 8), default=1, show_default=True, help="Likewise.")
 @token_option
 def command(
-    source: str,
+    source: str | None,
+    mic: bool,
+    device: str,
     url: str,
     stream: str | None,
     pace: Literal["realtime", "fast"],
@@ -125,18 +148,18 @@ def command(
     channels: int,
     token: str | None,
 ) -> None:
-    """Speak an audio file, or raw audio from standard input (-), into a running daemon.
+    """Speak an audio file, raw audio from standard input (-) or a microphone (--mic) into a running daemon.
 
     Shows the captions as they come; with --format json each event is one line on standard output.
     """
+    if (source is None) != (mic or bool(device)):
+        raise click.UsageError("Say what to speak: a file, - for standard input, or --mic.")
     shape = AudioShape(cast(Encoding, encoding), rate, channels) if source == "-" else FILE_SHAPE
     run(
         tell(
-            source,
+            microphone_audio(device) if source is None else file_audio(source, shape, pace),
             url,
-            shape,
             stream=stream,
-            pace=pace,
             form=form,
             language=language,
             prompt=prompt,

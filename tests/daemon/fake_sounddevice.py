@@ -142,7 +142,7 @@ class FakeSounddevice:
     def query_hostapis(self) -> tuple[dict[str, str], ...]:
         return ({"name": "ALSA"}, {"name": "OSS"})
 
-    def query_devices(self, *, kind: str | None = None) -> Any:
+    def query_devices(self, device: int | str | None = None, kind: str | None = None) -> Any:
         with self.calling():
             if self.broken:
                 raise FakePortAudioError("Error querying host API: PortAudio not initialized", -10000)
@@ -158,6 +158,11 @@ class FakeSounddevice:
             ]
             if kind is None:
                 return rows
+            if device is not None:
+                matching = [r for r in rows if device in (r["index"], r["name"])]
+                if not matching:
+                    raise ValueError(f"No input device matching {device!r}")
+                return matching[0]
             if self.default is None or self.default >= len(rows):
                 raise FakePortAudioError("Error querying device -1")
             return rows[self.default]
@@ -165,7 +170,7 @@ class FakeSounddevice:
     def check_input_settings(self, *, device: int, channels: int, dtype: str, samplerate: int) -> None:
         with self.calling():
             found = self._listed[device]
-            assert dtype == "float32"
+            assert dtype in ("float32", "int16")
             assert 1 <= channels <= found.channels
             self._refuse(found)
             if found.rates_hz and samplerate not in found.rates_hz:
@@ -181,6 +186,16 @@ class FakeSounddevice:
             stream = FakeStream(self, found, **how)
             self.open.append(stream)
             return stream
+
+    def RawInputStream(self, **how: Any) -> FakeStream:  # noqa: N802 (sounddevice's name)
+        """As the other, with 16 bit samples in bytes."""
+        assert how["dtype"] == "int16"
+        callback = how["callback"]
+
+        def call_back(data: Float32Array, frames: int, time: Any, status: Any) -> None:
+            callback(np.round(data * 32_767).astype("<i2").tobytes(), frames, time, status)
+
+        return self.InputStream(**how | {"callback": call_back})
 
     def _refuse(self, device: FakeDevice) -> None:
         if device not in self.plugged:
