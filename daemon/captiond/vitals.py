@@ -8,6 +8,7 @@ withheld while the device does not answer: then systemd starts the daemon anew. 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from captiond_engine.scheduler import Scheduler
@@ -20,7 +21,7 @@ BEAT_S = 0.5  # a loop that is blocked for longer than a second is seen by a bea
 STATUS_S = 2.0  # between sentences for `systemctl status`
 PROBE_S = 10.0  # a device that has not answered for so long is asked
 PROBE_AGAIN_S = 3.0  # the same while it fails
-PROBE_SHARE = 0.01  # of the time, at most, is spent on asking
+PROBE_SHARE = 0.01  # of the time, and of one processor core, is spent on asking at most
 SIGNS = 3  # of life in the time that systemd waits for one
 
 
@@ -73,12 +74,10 @@ class Vitals:
             await asyncio.sleep(max(PROBE_AGAIN_S, self._pause_s - self.silent_s))
             if self._scheduler.busy or self.silent_s < self._pause_s:
                 continue
-            began = loop.time()
+            began, computed_s = loop.time(), time.process_time()
             await self._scheduler.probe()
-            if self._scheduler.failures:
-                self._pause_s = PROBE_AGAIN_S
-            else:
-                self._pause_s = max(PROBE_S, (loop.time() - began) / PROBE_SHARE)
+            cost_s = max(loop.time() - began, time.process_time() - computed_s)
+            self._pause_s = PROBE_AGAIN_S if self._scheduler.failures else max(PROBE_S, cost_s / PROBE_SHARE)
 
     def _look_at_device(self) -> None:
         if not self.device_answers:

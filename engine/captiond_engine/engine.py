@@ -65,7 +65,7 @@ class DeviceThread:
         return self._thread.submit(self._model.run, list(jobs)).result()
 
     def probe_now(self, mel: Float32Array) -> None:
-        """One token of ``mel``, blocking. Raises DeviceError."""
+        """The same on ``mel``, blocking. Raises DeviceError."""
         self._thread.submit(self._model.probe, mel).result()
 
     def close(self) -> None:
@@ -160,7 +160,7 @@ class Engine:
     def warm_up(self) -> None:
         """Run both graphs once on silence, so that the first caption does not wait for first-time work.
 
-        One token is enough, and all that can be asked: a model may find no end in silence.
+        A few tokens are enough, and all that can be asked: a model may find no end in silence.
         """
         length = self.traits.window_length(self.traits.min_fitted_window, "fitted")
         mel = log_mel(np.zeros(length, np.float32), self.traits.mels, length // HOP_SAMPLES)

@@ -24,8 +24,8 @@ T = TypeVar("T")
 FIRST_PAUSE_S = 0.25  # after a failure, so that a failing device is not asked thousands of times a second
 LONGEST_PAUSE_S = 8.0
 # How long a call of the device may take before the device is taken for hung: so many times the longest batch
-# that was answered, as a long window with much text in it takes thirty times as long as a short one. Before the
-# first batch, so many times the probe, which reads every weight once, as each token of a text does.
+# that was answered, as a long window with much text in it takes thirty times as long as a short one. Before
+# the first batch, so many times the probe, which reads every weight, as each token of a text does.
 PATIENCE_S = 20.0  # at least
 BATCHES_OF_PATIENCE = 30
 PROBES_OF_PATIENCE = 300

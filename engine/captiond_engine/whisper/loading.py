@@ -19,12 +19,11 @@ from captiond_engine.types import Float32Array
 from captiond_engine.whisper import reference
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.graphs import GraphCompiler, GraphStore, graph_key
-from captiond_engine.whisper.model import Prompt, WhisperModel
+from captiond_engine.whisper.model import CHECK_HOPS, CHECK_TOKENS, Prompt, WhisperModel
 from captiond_engine.whisper.tokens import WhisperTokenizer
 from captiond_engine.whisper.wakeups import rare_wakeups
 from captiond_engine.whisper.weights import Checkpoint, expected_shapes
 
-_CHECK_HOPS = 48
 _TOLERANCE = 2e-2  # relative to the largest value; float32 gives 1e-5, a wrong graph is off by more than 1
 
 
@@ -120,8 +119,8 @@ def known_answer_error(model: WhisperModel, tensors: dict[str, Float32Array]) ->
     """Largest difference to the NumPy twin, relative to the largest value; what is not finite counts 1e9."""
     config = model.config
     rng = np.random.default_rng(20_26)
-    mel = rng.standard_normal((config.n_mels, _CHECK_HOPS)).astype(np.float32) * np.float32(0.4)
-    tokens = tuple(int(token) for token in rng.integers(0, config.n_vocab, 3))
+    mel = rng.standard_normal((config.n_mels, CHECK_HOPS)).astype(np.float32) * np.float32(0.4)
+    tokens = tuple(int(token) for token in rng.integers(0, config.n_vocab, CHECK_TOKENS))
     encoding = model.encode(mel[None])
     answer = model.greedy(encoding, [Prompt(tokens)], max_new_tokens=2)
     expected = reference.encode(config, tensors, mel)

@@ -24,6 +24,8 @@ from captiond_engine.whisper.decoder import BLOCKED, prompt_arrays
 from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.tokens import WhisperTokenizer
 
+CHECK_HOPS, CHECK_TOKENS = 48, 3  # of the shortest run: window and prompt
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
@@ -182,13 +184,13 @@ class WhisperModel:
         return [tokenizer.language_of(tokens[0]) or "en" for tokens in answer.tokens]
 
     def probe(self, mel: Float32Array | None = None) -> None:
-        """The least that both graphs can do: one token of ``mel`` [C, N], or of a single position.
+        """Little work for both graphs: two tokens of ``mel`` float32 [C, N], or of half a second of silence.
 
-        Raises DeviceError.
+        The shapes are those of the known-answer run, so that they are known to work. Raises DeviceError.
         """
         end, _ = self._control_tokens()
-        heard = np.zeros((self.config.n_mels, 2), np.float32) if mel is None else mel
-        self.greedy(self.encode(heard[None]), [Prompt((end,))], max_new_tokens=1)
+        heard = np.zeros((self.config.n_mels, CHECK_HOPS), np.float32) if mel is None else mel
+        self.greedy(self.encode(heard[None]), [Prompt((end,) * CHECK_TOKENS)], max_new_tokens=2)
 
     def run(self, jobs: Sequence[Job]) -> list[Decoding]:
         """Answer jobs in order; windows of equal length are encoded and decoded together.
