@@ -108,7 +108,7 @@ class Page:
             if not node["ignored"]
         ]
 
-    async def until(self, expression: str, timeout_s: float = 20.0) -> None:
+    async def until(self, expression: str, timeout_s: float = 60.0) -> None:
         """Waits until the expression is true."""
         async with asyncio.timeout(timeout_s):
             while not await self.value(expression):  # noqa: ASYNC110 (the page is asked from outside)
