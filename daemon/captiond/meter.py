@@ -33,6 +33,7 @@ Converse = Callable[[ServerConnection], Awaitable[None]]
 
 # A peer may choose the code with which it closes, so that others than these are not told apart.
 CLOSE_CODES = frozenset((1000, 1001, 1003, 1007, 1008, 1009, 1011, 1013))
+HEARD_AND_LOST = frozenset(("overrun", "behind", "device"))  # reasons of a loss; other audio never came
 OPEN_SEGMENTS = 1_024  # whose first partial is waited for; more are not measured
 
 
@@ -72,7 +73,7 @@ class EventMeter:
             case wire.AudioLost(reason=reason, start_ms=start, end_ms=end):
                 lost_s = max(0, end - start) / 1000
                 metrics.audio_lost.labels(reason).inc(lost_s)
-                self._state.gaps_s += lost_s if reason == "gap" else 0.0
+                self._state.gaps_s += 0.0 if reason in HEARD_AND_LOST else lost_s
             case wire.StreamOpened(source=source):
                 metrics.streams_opened.labels(source).inc()
             case wire.StreamClosed(reason=reason):

@@ -68,6 +68,9 @@ async def test_what_portaudio_dropped_is_told_with_its_length() -> None:
         assert (lost["start_ms"], lost["end_ms"], lost["reason"]) == (2_000, 3_000, "overflow")
         check_times(viewer.all(FINAL), TALK)
         assert await reasons(home) == []
+        (stream_now,) = (await home.get("/v1/streams")).json()
+        heard_s = stream_now["heard_until_ms"] / 1000 - 1
+        assert f"captiond_audio_heard_seconds_total {heard_s:g}" in (await home.get("/metrics")).body.decode()
 
 
 async def test_what_came_while_the_loop_was_busy_for_more_than_half_a_minute_is_counted() -> None:
