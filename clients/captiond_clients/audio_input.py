@@ -1,17 +1,17 @@
-"""Audio for a speaker: a file of any format libsndfile reads, or raw bytes; paced or as fast as it goes.
+"""Audio for a speaker: a file of any format, paced or as fast as it goes.
 
-Takes a path or an open binary stream; gives pieces of bytes with the time at which each ends. Knows no
-socket. Files are read in blocks, so that their length does not matter.
+Takes a path; gives pieces of bytes with the time at which each ends. libsndfile reads what it can (WAV,
+FLAC, Ogg, MP3), PyAV everything else where it is installed. Knows no socket. Files are read in blocks, so
+that their length does not matter.
 """
 
 from __future__ import annotations
 
 import asyncio
-import stat
+import importlib.util
 from collections.abc import AsyncIterator, Iterator
-from os import fstat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -32,13 +32,19 @@ class AudioFile:
         self._path = path
         if not path.is_file():
             raise AudioError(f"{path} is no file.", advice="Raw audio comes through standard input (-).")
+        self._container: Any = None
         try:
             self._file = soundfile.SoundFile(str(path))
         except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-            raise self._unreadable(error) from error
+            if importlib.util.find_spec("av") is None:
+                raise self._unreadable(error) from error
+            self._container = self._opened()
 
     def pieces(self) -> Iterator[bytes]:
         """Blocks of one second of the file, converted."""
+        return self._file_pieces() if self._container is None else self._container_pieces()
+
+    def _file_pieces(self) -> Iterator[bytes]:
         rate = self._file.samplerate
         resampler = None if rate == RATE_HZ else soxr.ResampleStream(rate, RATE_HZ, 1, dtype="float32")
         with self._file as file:
@@ -55,11 +61,39 @@ class AudioFile:
                 if len(block) < rate:
                     return
 
+    def _opened(self) -> Any:
+        import av
+
+        try:
+            container = av.open(str(self._path))
+            if container.streams.best("audio") is None:
+                raise AudioError(f"{self._path} has no audio in it.")
+        except (av.FFmpegError, OSError) as error:
+            raise self._unreadable(error) from error
+        return container
+
+    def _container_pieces(self) -> Iterator[bytes]:
+        """The user's own file, read by the user's own program: PyAV needs no process of its own here."""
+        import av
+
+        resampler = av.AudioResampler("s16", "mono", RATE_HZ, frame_size=RATE_HZ)
+        try:
+            with self._container as container:
+                for frame in container.decode(container.streams.best("audio")):
+                    frame.pts = None
+                    for made in resampler.resample(frame):
+                        yield made.to_ndarray().astype("<i2").tobytes()
+                for made in resampler.resample(None):
+                    yield made.to_ndarray().astype("<i2").tobytes()
+        except (av.FFmpegError, ValueError) as error:  # ValueError: the sound changes its shape on the way
+            raise self._unreadable(error) from error
+
     def _unreadable(self, error: Exception) -> AudioError:
-        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        reason = getattr(error, "error_string", "") or getattr(error, "strerror", "") or str(error)
+        more = "" if importlib.util.find_spec("av") else " For others: pip install 'captiond[av]'."
         return AudioError(
-            f"{self._path} cannot be read as audio ({reason}).",
-            advice="WAV, FLAC, Ogg and MP3 files are read; raw PCM goes through standard input (-).",
+            f"{self._path} cannot be read as audio ({str(reason).strip().rstrip('.')}).",
+            advice=f"WAV, FLAC, Ogg and MP3 files are read; raw PCM goes through standard input (-).{more}",
         )
 
 
@@ -69,23 +103,6 @@ async def cut_file(path: Path) -> AsyncIterator[bytes]:
     for block in AudioFile(path).pieces():
         for offset in range(0, len(block), size):
             yield block[offset : offset + size]
-
-
-async def cut_stream(stream: BinaryIO, shape: AudioShape) -> AsyncIterator[bytes]:
-    """Raw bytes of ``stream`` as they come, in pieces of PIECE_MS at most."""
-    size = max(shape.frame_bytes, shape.bytes_of(PIECE_MS))
-    if stat.S_ISREG(fstat(stream.fileno()).st_mode):
-        while piece := stream.read(size):
-            yield piece
-        return
-    reader = asyncio.StreamReader()  # a pipe is waited for without a thread, so that Ctrl-C ends the wait
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), stream)
-    try:
-        while piece := await reader.read(size):
-            yield piece
-    finally:
-        transport.close()
 
 
 async def at_pace(

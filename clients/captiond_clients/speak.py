@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Literal, cast
 
 import click
 
-from captiond_clients.audio_input import FILE_SHAPE, AudioFile, at_pace, cut_file, cut_stream
+from captiond_clients.audio_input import FILE_SHAPE, AudioFile, at_pace, cut_file
 from captiond_clients.audio_outbox import SAMPLE_BYTES, AudioShape, Encoding
 from captiond_clients.client import Speaker, speak
 from captiond_clients.command_line import Format, Show, printer, run, stderr, token_option, url_option
 from captiond_clients.errors import AudioError, ClientError
 from captiond_clients.microphone import open_microphone
+from captiond_clients.piped_audio import PipedAudio
 from captiond_clients.terminal import ticking
 
 
@@ -53,8 +54,8 @@ async def converse(speaker: Speaker, audio: AsyncIterator[bytes], show: Show) ->
 Audio = tuple[AsyncIterator[bytes], AudioShape]
 
 
-@contextmanager
-def microphone_audio(device: str) -> Iterator[Audio]:
+@asynccontextmanager
+async def microphone_audio(device: str) -> AsyncIterator[Audio]:
     """What ``device`` hears until it is interrupted. Raises AudioError."""
 
     def tell_lost(lost_ms: int) -> None:
@@ -65,11 +66,18 @@ def microphone_audio(device: str) -> Iterator[Audio]:
         yield microphone.pieces(), microphone.shape
 
 
-@contextmanager
-def file_audio(source: str, shape: AudioShape, pace: Literal["realtime", "fast"]) -> Iterator[Audio]:
-    """The audio that ``source`` names. Raises AudioError at once when a file is none."""
+@asynccontextmanager
+async def file_audio(
+    source: str, shape: AudioShape, pace: Literal["realtime", "fast"]
+) -> AsyncIterator[Audio]:
+    """The audio that ``source`` names; WAV on standard input says itself what it is.
+
+    Raises AudioError at once when it is none.
+    """
     if source == "-":
-        pieces = cut_stream(sys.stdin.buffer, shape)
+        piped = PipedAudio(sys.stdin.buffer, shape)
+        await piped.open()
+        pieces, shape = piped.pieces(), piped.shape
     else:
         AudioFile(Path(source))
         pieces = cut_file(Path(source))
@@ -77,7 +85,7 @@ def file_audio(source: str, shape: AudioShape, pace: Literal["realtime", "fast"]
 
 
 async def tell(
-    source: AbstractContextManager[Audio],
+    source: AbstractAsyncContextManager[Audio],
     url: str,
     *,
     stream: str | None,
@@ -87,26 +95,23 @@ async def tell(
     token: str | None,
 ) -> None:
     """Speaks ``source`` into the daemon at ``url`` and shows what it hears."""
-    with (
-        source as (audio, shape),
-        printer(form, name_streams=False, place=url) as printed,
-        ticking(printed.refresh),
-    ):
-        connection = speak(
-            url,
-            stream=stream,
-            encoding=shape.encoding,
-            rate=shape.rate,
-            channels=shape.channels,
-            language=language,
-            prompt=prompt,
-            words=form != "text",
-            timings=form == "json",
-            token=token,
-            on_trouble=printed.trouble,
-        )
-        async with connection as speaker:
-            await converse(speaker, audio, printed.show)
+    async with source as (audio, shape):
+        with printer(form, name_streams=False, place=url) as printed, ticking(printed.refresh):
+            connection = speak(
+                url,
+                stream=stream,
+                encoding=shape.encoding,
+                rate=shape.rate,
+                channels=shape.channels,
+                language=language,
+                prompt=prompt,
+                words=form != "text",
+                timings=form == "json",
+                token=token,
+                on_trouble=printed.trouble,
+            )
+            async with connection as speaker:
+                await converse(speaker, audio, printed.show)
 
 
 @click.command("speak")
@@ -148,7 +153,7 @@ def command(
     channels: int,
     token: str | None,
 ) -> None:
-    """Speak an audio file, raw audio from standard input (-) or a microphone (--mic) into a running daemon.
+    """Speak an audio file, raw audio or WAV on standard input (-), or a microphone (--mic) into a daemon.
 
     Shows the captions as they come; with --format json each event is one line on standard output.
     """

@@ -127,3 +127,24 @@ async def test_the_demo_passes_on_why_its_daemon_failed() -> None:
     assert done.status == 78
     assert "server.prot" in done.err
     assert "Traceback" not in done.err
+
+
+async def test_wav_on_standard_input_is_spoken_as_what_it_says_it_is(tmp_path: Path) -> None:
+    path = sound_file(tmp_path / "a.wav", 8_000, 2, seconds=2)
+    async with fake_daemon() as daemon:
+        done = await captiond(
+            *("speak", "-", "--url", daemon.url, "--pace", "fast", "--stream", "hall"),
+            given=path.read_bytes(),
+        )
+        heard = len(daemon.streams["hall"].audio)
+    assert done.status == 0
+    assert heard == 2 * 8_000 * 4  # without its header
+
+
+async def test_a_container_on_standard_input_is_not_spoken_as_noise() -> None:
+    async with fake_daemon() as daemon:
+        done = await captiond("speak", "-", "--url", daemon.url, given=b"OggS" + b"\0" * 1_000)
+        assert not daemon.streams
+    assert done.status == 2
+    assert "Standard input is Ogg" in done.err
+    assert "audio_invalid" in done.err
