@@ -22,7 +22,7 @@ from captiond_engine.types import SAMPLE_RATE_HZ, Float32Array
 from captiond.containers import media
 from captiond.containers.decoder import Decoder, Gap, Heard, Opened, file_of
 
-BLOCK_S = 10  # of a file held at a time
+BLOCK_S = 1  # of a file held at a time, and lost with a damage that ends it
 BLOCK_SAMPLES = BLOCK_S * SAMPLE_RATE_HZ
 
 
@@ -77,13 +77,13 @@ def _soundfile(path: Path) -> soundfile.SoundFile | None:
 
 async def _named(path: Path, decoder: Decoder) -> AsyncIterator[Heard]:
     """What the decoder tells; its errors name the file."""
+    what = "this is no audio that can be read here."
     try:
         async for heard in decoder.heard():
             yield heard
+            what = "cannot be read to its end."
     except AudioError as error:
-        raise AudioError(
-            f"{path}: this is no audio that can be read here. {error.message}", code=error.code
-        ) from None
+        raise AudioError(f"{path}: {what} {error.message}", code=error.code) from None
 
 
 async def _container_blocks(heard: AsyncIterator[Heard]) -> AsyncIterator[Float32Array]:
@@ -104,7 +104,7 @@ async def _soundfile_blocks(path: Path, file: soundfile.SoundFile) -> AsyncItera
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
             yield np.clip(piece, -1, 1)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise _unreadable(path, error) from None
+        raise AudioError(f"{path}: cannot be read to its end ({_reason(error)}).") from None
 
 
 def _resampled(pieces: Iterator[Float32Array], rate_hz: int) -> Iterator[Float32Array]:
@@ -118,9 +118,12 @@ def _resampled(pieces: Iterator[Float32Array], rate_hz: int) -> Iterator[Float32
 
 
 def _unreadable(path: Path, error: Exception) -> AudioError:
-    reason = str(error).rpartition(": ")[2].strip().rstrip(".") or type(error).__name__
     more = "" if media.installed() else f" Other formats need PyAV. {media.ADVICE}"
     return AudioError(
-        f"{path}: this is no audio that can be read here ({reason}).",
+        f"{path}: this is no audio that can be read here ({_reason(error)}).",
         advice=f"WAV, FLAC, OGG and MP3 files are understood.{more}",
     )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rpartition(": ")[2].strip().rstrip(".") or type(error).__name__
