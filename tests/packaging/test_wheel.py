@@ -46,6 +46,17 @@ def test_pages_sample_and_type_marks_are_inside(wheel: zipfile.ZipFile) -> None:
         assert f"{package}/py.typed" in names
 
 
+def test_what_install_service_writes_is_inside(wheel: zipfile.ZipFile) -> None:
+    service = {
+        "captiond.service",
+        "captiond.sysusers",
+        "captiond.tmpfiles",
+        "user/captiond.service",
+        "config.toml",
+    }
+    assert {f"captiond/service/{name}" for name in service} <= set(wheel.namelist())
+
+
 def test_nothing_but_the_three_packages_is_inside(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
     packages = {"captiond", "captiond_engine", "captiond_clients"}
