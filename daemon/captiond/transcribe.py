@@ -16,9 +16,9 @@ from captiond_engine.errors import AudioError
 from captiond_engine.scheduler import Scheduler
 
 from captiond import wire
-from captiond.context import make_context
 from captiond.audio import AudioFile, open_audio
 from captiond.config import Config
+from captiond.context import make_context
 from captiond.hub import Missed
 from captiond.mailbox import Mailbox
 from captiond.query import View
