@@ -191,7 +191,7 @@ class App:
 def load_engine(config: Config, progress: Progress) -> Engine:
     """The engine that ``config`` asks for; blocking. A model that is not here is downloaded."""
     model = config.model
-    engine = Engine.load(model.name, device=model.device, progress=progress)
+    engine = Engine.load(model.name, device=model.device, precision=model.precision, progress=progress)
     return engine.with_windows(
         None if model.window_partial == "auto" else model.window_partial,
         None if model.window_final == "auto" else model.window_final,

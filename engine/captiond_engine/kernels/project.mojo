@@ -219,6 +219,6 @@ struct ProjectAdd:
         var count = min(Int(counts.unsafe_ptr()[unsafe_offset=0]), x.dim_size(0))
         var before = rebind[Floats](residual.unsafe_ptr())
         var after = rebind[Floats](y.unsafe_ptr())
-        for i in range(0, count * layer.outputs, WIDTH):
-            store(after, i, load[WIDTH](before, i))
+        for i in range(count * layer.outputs):
+            after[unsafe_offset=i] = before[unsafe_offset=i]
         project_rows[WEIGHT, ADD, WIDTH](layer, rebind[Floats](x.unsafe_ptr()), after, count)

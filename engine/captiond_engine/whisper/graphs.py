@@ -25,11 +25,11 @@ from max.engine.api import read
 from max.graph import DeviceRef, Graph
 
 from captiond_engine.progress import Progress, ProgressEvent
-from captiond_engine.types import Float32Array
+from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper import decoder, encoder, layers, packed, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.layers import WeightBank
-from captiond_engine.whisper.packed import PRECISIONS, Precision
+from captiond_engine.whisper.packed import PRECISIONS
 from captiond_engine.whisper.processor import lanes
 from captiond_engine.whisper.processor import processor as _processor
 

@@ -16,13 +16,12 @@ from max.driver import CPU, Accelerator, Buffer, Device, accelerator_count
 from captiond_engine.decoding.rules import Suppression, suppression_for
 from captiond_engine.errors import DeviceError, ModelError
 from captiond_engine.progress import Progress, ProgressEvent, silent
-from captiond_engine.types import Float32Array
+from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper import decoder, reference, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import DecodeInputs
 from captiond_engine.whisper.graphs import ROW_DECODERS, GraphCompiler, GraphStore, graph_key
 from captiond_engine.whisper.model import Prompt, WhisperModel
-from captiond_engine.whisper.packed import Precision
 from captiond_engine.whisper.tokens import WhisperTokenizer
 from captiond_engine.whisper.weights import Checkpoint, expected_shapes
 
@@ -115,8 +114,11 @@ def _build_proven(
             compiler.progress(ProgressEvent("compile", f"the kernels do not compile here: {trouble}"))
         else:
             if found is not None:
+                if found.precision != precision:
+                    instead = f"decoding in {found.precision} with the plain graph, not in {precision}"
+                    compiler.progress(ProgressEvent("check", instead))
                 return found
-            compiler.progress(ProgressEvent("check", f"kernels: {choice.kind} is off by {error:.2g} here"))
+            compiler.progress(ProgressEvent("check", f"the {choice.kind} graph is off by {error:.2g} here"))
     raise ModelError(
         f"The compiled graphs compute wrong numbers here (off by {error:.2g} of the largest value).",
         advice="Please report this with the processor's name and the version of max.",

@@ -17,12 +17,11 @@ from max.engine import Model
 
 from captiond_engine.decoding.rules import Suppression
 from captiond_engine.errors import DeviceError
-from captiond_engine.types import Decoding, Float32Array, Job
+from captiond_engine.types import Decoding, Float32Array, Job, Precision
 from captiond_engine.whisper.cache import BufferPool
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import BLOCKED, DecodeInputs, prompt_inputs
 from captiond_engine.whisper.layers import WeightBank
-from captiond_engine.whisper.packed import Precision
 from captiond_engine.whisper.tokens import WhisperTokenizer
 
 

@@ -5,18 +5,19 @@ NumPy alone. The layout is explained, and read, in ``kernels/packed.mojo``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captiond_engine.types import Float32Array
+from captiond_engine.types import Float32Array, Precision
 
-Precision = Literal["float32", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 BLOCK = 64  # outputs in a block
+_LINE = 64  # bytes
 _GROUP = {"float32": 1, "bfloat16": 2, "int8": 4}  # inputs in one word of 32 bits
 
 
@@ -45,8 +46,18 @@ def pack(matrix: Float32Array, precision: Precision) -> Packed:
         scales = np.abs(padded).max(1) / np.float32(127)
         scales[scales == 0] = 1
         stored = (np.rint(padded / scales[:, None]) + 128).astype(np.uint8)
-    words = stored.reshape(blocks, BLOCK, inputs // group, group)
-    return Packed(np.ascontiguousarray(words.transpose(0, 2, 1, 3)), scales)
+    words = stored.reshape(blocks, BLOCK, inputs // group, group).transpose(0, 2, 1, 3)
+    weights = aligned(words.shape, stored.dtype)
+    weights[...] = words
+    return Packed(weights, scales)
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array that begins where a cache line does: a vector of 64 bytes is then one line, not two."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def unpack(packed: Packed, outputs: int) -> Float32Array:

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 import captiond_engine
 from captiond_engine.errors import DeviceError
-from captiond_engine.types import Float32Array
+from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper import layers
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 from captiond_engine.whisper.decoder import DecodeInputs
 from captiond_engine.whisper.layers import CPU, F32, I64, WeightBank
-from captiond_engine.whisper.packed import Precision, pack
+from captiond_engine.whisper.packed import pack
 
 KERNELS = Path(str(captiond_engine.__file__)).parent / "kernels"
 I32 = DType.int32
@@ -186,6 +186,8 @@ class _Passes:
         self.places = bank.weight("decoder.positional_embedding")
         self.vocabulary = bank.linear("decoder.token_embedding")
         self.last_norm = bank.norm("decoder.ln")
+        kept = F32 if bank.precision == "float32" else DType.bfloat16  # half as many bytes for each token
+        self.heard = [ops.cast(cross, kept) for cross in inputs.cross]
         self.blocks = [_Block.of(bank, f"decoder.blocks.{n}") for n in range(config.n_text_layer)]
 
     def prompt(self) -> tuple[TensorValue, TensorValue, TensorValue]:
@@ -254,7 +256,7 @@ class _Passes:
             [mixed] = self._call("captiond_self_attention", [qkv, rows, counts, *cache], (F32, count, width))
             x = self._add(x, mixed, block.self_out, counts)
             query = self._project(x, block.cross_norm, block.query, counts, width)
-            heard = inputs.cross[2 * n : 2 * n + 2]
+            heard = self.heard[2 * n : 2 * n + 2]
             [mixed] = self._call(
                 "captiond_cross_attention", [query, rows, counts, *heard], (F32, count, width)
             )
