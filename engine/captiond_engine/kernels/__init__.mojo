@@ -12,7 +12,8 @@ a call without masks or padding. `wants` is 1 where a next token is to be chosen
 | `attention` | self-attention over a slot's cache, cross-attention over its encoder output |
 | `tokens` | the two ends: embedding, and the choice of the next token |
 
-Each operation runs on the thread that calls it: at one row, handing work to a pool costs more than the work.
+Each operation runs on the thread that calls it: at one row, handing work to a pool costs more than most of the work.
+With HANDS = 2, layers and encoder output of many bytes are read by two threads (see `vectors`).
 Sizes are checked by the caller in Python; rows are checked here as well before anything is written.
 
 WIDTH, lanes of 32 bits, is chosen by the caller: 16 needs AVX-512 with VNNI, 8 needs AVX2, 4 runs anywhere.

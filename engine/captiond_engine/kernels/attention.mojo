@@ -6,10 +6,13 @@ numbers, so both products read memory in order and need no packing.
 
 from std.math import exp
 from std.memory.alloc import unsafe_alloc
+from std.sys import size_of
+from max.algorithm.backend.cpu.parallelize import sync_parallelize
 from extensibility import InputTensor, OutputTensor, register
-from .vectors import F32, I32, LOWEST, Floats, Ints, Lanes, MutableTensor, load, store
+from .vectors import F32, I32, LOWEST, SHARED_FROM, Floats, Ints, Lanes, MutableTensor, load, store
 
 comptime HEAD = 64  # numbers of one head, in every Whisper
+comptime ALL = -1
 comptime SCALE = Float32(0.125)  # 1 / sqrt(HEAD)
 
 
@@ -124,7 +127,7 @@ struct CrossAttention:
 
     @staticmethod
     def execute[
-        target: StaticString, KEPT: DType, WIDTH: Int
+        target: StaticString, KEPT: DType, WIDTH: Int, HANDS: Int
     ](
         y: OutputTensor[dtype=F32, rank=2, ...],
         q: InputTensor[dtype=F32, rank=2, ...],
@@ -145,17 +148,28 @@ struct CrossAttention:
         var k = rebind[Pointer[Scalar[KEPT], MutUntrackedOrigin]](keys.unsafe_ptr())
         var v = rebind[Pointer[Scalar[KEPT], MutUntrackedOrigin]](values.unsafe_ptr())
         var out = rebind[Floats](y.unsafe_ptr())
-        var scores = unsafe_alloc[Float32](positions + WIDTH)
-        for head in range(heads):  # rows inside: a head's keys and values stay in the core's cache for them
-            for r in range(count):
-                var slot = Int(row[unsafe_offset = 4 * r + 1])
-                var at = (slot * heads + head) * positions * HEAD
-                attend[KEPT, WIDTH](
-                    query.unsafe_offset((r * heads + head) * HEAD),
-                    k.unsafe_offset(at),
-                    v.unsafe_offset(at),
-                    positions,
-                    rebind[Floats](scores),
-                    out.unsafe_offset((r * heads + head) * HEAD),
-                )
-        scores.unsafe_free()
+        var room = positions + WIDTH
+        var memory = unsafe_alloc[Float32](2 * room)
+        var scores = rebind[Floats](memory)
+
+        def some_heads(which: Int) {imm}:
+            var first = heads // 2 if which == 1 else 0
+            var end = heads // 2 if which == 0 else heads
+            for head in range(first, end):  # rows inside: a head's keys and values stay in the core's cache
+                for r in range(count):
+                    var slot = Int(row[unsafe_offset = 4 * r + 1])
+                    var at = (slot * heads + head) * positions * HEAD
+                    attend[KEPT, WIDTH](
+                        query.unsafe_offset((r * heads + head) * HEAD),
+                        k.unsafe_offset(at),
+                        v.unsafe_offset(at),
+                        positions,
+                        scores.unsafe_offset(max(which, 0) * room),
+                        out.unsafe_offset((r * heads + head) * HEAD),
+                    )
+
+        if HANDS == 2 and count * heads * positions * HEAD * 2 * size_of[KEPT]() >= SHARED_FROM:
+            sync_parallelize(some_heads, 2)
+        else:
+            some_heads(ALL)
+        memory.unsafe_free()

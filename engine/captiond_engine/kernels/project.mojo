@@ -7,9 +7,10 @@ are computed; what `y` holds after them is not defined.
 
 from std.math import erf
 from std.memory.alloc import unsafe_alloc
+from max.algorithm.backend.cpu.parallelize import sync_parallelize
 from extensibility import InputTensor, OutputTensor, register
-from .packed import BLOCK, VECTORS, most_rows, multiply
-from .vectors import F32, I32, Floats, Ints, Lanes, layer_norm, load, quantise, store
+from .packed import BLOCK, VECTORS, group, most_rows, multiply
+from .vectors import F32, I32, SHARED_FROM, Floats, Ints, Lanes, layer_norm, load, quantise, store
 
 # What is done with a product before it is stored.
 comptime PLAIN = 0
@@ -52,9 +53,8 @@ def tile[
     WEIGHT: DType, AFTER: Int, WIDTH: Int, ROWS: Int
 ](layer: Layer, rows: Rows, y: Floats, first_row: Int, first_output: Int):
     """ROWS rows of 4 * WIDTH outputs."""
-    comptime GROUP = 1 if WEIGHT == DType.float32 else (2 if WEIGHT == DType.uint16 else 4)
     var inputs = layer.inputs
-    var block = first_output // BLOCK * (inputs // GROUP) * BLOCK
+    var block = first_output // BLOCK * (inputs // group[WEIGHT]()) * BLOCK
     var sums = Array[Lanes[WIDTH], VECTORS * ROWS](fill=Lanes[WIDTH](0))
     multiply[WEIGHT, WIDTH, ROWS](
         layer.words.unsafe_offset(block + first_output % BLOCK),
@@ -80,10 +80,30 @@ def tile[
                     finish[AFTER, 1](y, at + lane, product[lane])
 
 
-def project[WEIGHT: DType, AFTER: Int, WIDTH: Int](layer: Layer, rows: Rows, y: Floats, count: Int):
-    """All outputs of `count` rows. A block of weights is read once for all of them."""
+def project[
+    WEIGHT: DType, AFTER: Int, WIDTH: Int, HANDS: Int
+](layer: Layer, rows: Rows, y: Floats, count: Int):
+    """All outputs of `count` rows; a layer of many bytes in two halves, each on a core of its own."""
+    var blocks = (layer.outputs + BLOCK - 1) // BLOCK
+    var middle = blocks // 2 * BLOCK
+
+    def half(which: Int) {imm}:
+        var first = 0 if which == 0 else middle
+        var end = middle if which == 0 else layer.outputs
+        project_outputs[WEIGHT, AFTER, WIDTH](layer, rows, y, count, first, end)
+
+    if HANDS == 2 and blocks * layer.inputs * (256 // group[WEIGHT]()) >= SHARED_FROM:
+        sync_parallelize(half, 2)
+    else:
+        project_outputs[WEIGHT, AFTER, WIDTH](layer, rows, y, count, 0, layer.outputs)
+
+
+def project_outputs[
+    WEIGHT: DType, AFTER: Int, WIDTH: Int
+](layer: Layer, rows: Rows, y: Floats, count: Int, first: Int, end: Int):
+    """Outputs from `first` to `end` of `count` rows. A block of weights is read once for all of them."""
     comptime MOST = most_rows[WIDTH]()
-    for output in range(0, layer.outputs, VECTORS * WIDTH):
+    for output in range(first, end, VECTORS * WIDTH):
         for row in range(0, count - count % MOST, MOST):
             tile[WEIGHT, AFTER, WIDTH, MOST](layer, rows, y, row, output)
         comptime for rest in range(1, MOST):
@@ -92,7 +112,7 @@ def project[WEIGHT: DType, AFTER: Int, WIDTH: Int](layer: Layer, rows: Rows, y: 
 
 
 def project_rows[
-    WEIGHT: DType, AFTER: Int, WIDTH: Int
+    WEIGHT: DType, AFTER: Int, WIDTH: Int, HANDS: Int
 ](layer: Layer, x: Floats, y: Floats, count: Int):
     """`project`, with rows rounded to bytes first where the weights are bytes."""
     comptime if WEIGHT == DType.uint8:
@@ -105,15 +125,15 @@ def project_rows[
             scale_and_sum[unsafe_offset = 2 * row] = found[0]
             scale_and_sum[unsafe_offset = 2 * row + 1] = found[1]
         var rows = Rows(x, rebind[Ints](bytes.unsafe_bitcast[Int32]()), rebind[Floats](scale_and_sum))
-        project[WEIGHT, AFTER, WIDTH](layer, rows, y, count)
+        project[WEIGHT, AFTER, WIDTH, HANDS](layer, rows, y, count)
         bytes.unsafe_free()
         scale_and_sum.unsafe_free()
     else:
-        project[WEIGHT, AFTER, WIDTH](layer, Rows(x, layer.words, x), y, count)
+        project[WEIGHT, AFTER, WIDTH, HANDS](layer, Rows(x, layer.words, x), y, count)
 
 
 def norm_and_project[
-    WEIGHT: DType, AFTER: Int, WIDTH: Int
+    WEIGHT: DType, AFTER: Int, WIDTH: Int, HANDS: Int
 ](layer: Layer, norm: Floats, x: Floats, y: Floats, count: Int):
     var width = layer.inputs
     var normed = unsafe_alloc[Float32](count * width)
@@ -125,7 +145,7 @@ def norm_and_project[
             rebind[Floats](normed.unsafe_offset(row * width)),
             width,
         )
-    project_rows[WEIGHT, AFTER, WIDTH](layer, rebind[Floats](normed), y, count)
+    project_rows[WEIGHT, AFTER, WIDTH, HANDS](layer, rebind[Floats](normed), y, count)
     normed.unsafe_free()
 
 
@@ -135,7 +155,7 @@ struct NormProject:
 
     @staticmethod
     def execute[
-        target: StaticString, WEIGHT: DType, WIDTH: Int
+        target: StaticString, WEIGHT: DType, WIDTH: Int, HANDS: Int
     ](
         y: OutputTensor[dtype=F32, rank=2, ...],
         x: InputTensor[dtype=F32, rank=2, ...],
@@ -152,7 +172,7 @@ struct NormProject:
             x.dim_size(1),
             y.dim_size(1),
         )
-        norm_and_project[WEIGHT, PLAIN, WIDTH](
+        norm_and_project[WEIGHT, PLAIN, WIDTH, HANDS](
             layer,
             rebind[Floats](norm.unsafe_ptr()),
             rebind[Floats](x.unsafe_ptr()),
@@ -167,7 +187,7 @@ struct NormProjectGelu:
 
     @staticmethod
     def execute[
-        target: StaticString, WEIGHT: DType, WIDTH: Int
+        target: StaticString, WEIGHT: DType, WIDTH: Int, HANDS: Int
     ](
         y: OutputTensor[dtype=F32, rank=2, ...],
         x: InputTensor[dtype=F32, rank=2, ...],
@@ -184,7 +204,7 @@ struct NormProjectGelu:
             x.dim_size(1),
             y.dim_size(1),
         )
-        norm_and_project[WEIGHT, GELU, WIDTH](
+        norm_and_project[WEIGHT, GELU, WIDTH, HANDS](
             layer,
             rebind[Floats](norm.unsafe_ptr()),
             rebind[Floats](x.unsafe_ptr()),
@@ -199,7 +219,7 @@ struct ProjectAdd:
 
     @staticmethod
     def execute[
-        target: StaticString, WEIGHT: DType, WIDTH: Int
+        target: StaticString, WEIGHT: DType, WIDTH: Int, HANDS: Int
     ](
         y: OutputTensor[dtype=F32, rank=2, ...],
         x: InputTensor[dtype=F32, rank=2, ...],
@@ -221,4 +241,4 @@ struct ProjectAdd:
         var after = rebind[Floats](y.unsafe_ptr())
         for i in range(count * layer.outputs):
             after[unsafe_offset=i] = before[unsafe_offset=i]
-        project_rows[WEIGHT, ADD, WIDTH](layer, rebind[Floats](x.unsafe_ptr()), after, count)
+        project_rows[WEIGHT, ADD, WIDTH, HANDS](layer, rebind[Floats](x.unsafe_ptr()), after, count)

@@ -12,6 +12,9 @@ comptime IntLanes[WIDTH: Int] = SIMD[I32, WIDTH]
 # A buffer that the caller owns and an operation writes to.
 comptime MutableTensor = ManagedTensorSlice[IOSpec[_, _].MutableInput, static_spec=_]
 
+# Memory gives each core so many bytes a second, and two cores twice as many. With HANDS = 2, work that reads this many
+# bytes or more is shared by two threads; for less, waking the other one costs more than it brings.
+comptime SHARED_FROM = 1 << 22
 comptime EPSILON = Float32(1e-5)
 comptime LOWEST = Float32(-3.0e38)
 

@@ -107,7 +107,7 @@ def _build_proven(
     error = float("inf")
     for choice in decoders(compiler.device, precision):
         try:
-            found, error = _build_with(choice, compiler, config, tensors, tokenizer, rules)
+            found, error = build_with(choice, compiler, config, tensors, tokenizer, rules)
         except (RuntimeError, ValueError) as trouble:
             if choice.kind == "decode":
                 raise
@@ -143,7 +143,7 @@ def decoders(device: Device, precision: Precision) -> list[DecoderChoice]:
     return [DecoderChoice(ROW_DECODERS[precision], row_decoder.prompt_inputs, precision), plain]
 
 
-def _build_with(
+def build_with(
     choice: DecoderChoice,
     compiler: GraphCompiler,
     config: WhisperConfig,

@@ -28,6 +28,7 @@ from captiond_engine.whisper.packed import pack
 
 KERNELS = Path(str(captiond_engine.__file__)).parent / "kernels"
 I32 = DType.int32
+HANDS = 1  # threads that share large layers
 WANTED, START = 1, 2  # as in kernels/tokens.mojo
 
 
@@ -161,16 +162,20 @@ def _read_inputs(config: WhisperConfig, graph: Graph) -> _Inputs:
 
 
 def build(
-    config: WhisperConfig, tensors: dict[str, Float32Array], precision: Precision, lanes: int
+    config: WhisperConfig,
+    tensors: dict[str, Float32Array],
+    precision: Precision,
+    lanes: int,
+    hands: int = HANDS,
 ) -> tuple[Graph, WeightBank]:
     """The greedy decode graph; inputs as ``_Inputs``, outputs as ``decoder.build``.
 
-    ``lanes``: width of the kernels' vectors, see ``processor.lanes``.
+    ``lanes``: width of the kernels' vectors, see ``processor.lanes``; ``hands``: threads, 1 or 2.
     """
     bank = _PackedBank(tensors, CPU, precision)
     with Graph("whisper_row_decode", input_types=_input_types(config), custom_extensions=[KERNELS]) as graph:
         inputs = _read_inputs(config, graph)
-        passes = _Passes(config, bank, inputs, lanes)
+        passes = _Passes(config, bank, inputs, lanes, hands)
         next_rows, logits, silence = passes.prompt()
         sums, counts = passes.loop(next_rows, logits)
         graph.output(ops.reshape(counts[1:2], []), sums, silence, logits)
@@ -180,8 +185,10 @@ def build(
 class _Passes:
     """The decoder's layers as calls of kernels."""
 
-    def __init__(self, config: WhisperConfig, bank: _PackedBank, inputs: _Inputs, lanes: int) -> None:
-        self.config, self.inputs, self.lanes = config, inputs, lanes
+    def __init__(
+        self, config: WhisperConfig, bank: _PackedBank, inputs: _Inputs, lanes: int, hands: int
+    ) -> None:
+        self.config, self.inputs, self.lanes, self.hands = config, inputs, lanes, hands
         self.slots = inputs.slots.shape[0]
         self.places = bank.weight("decoder.positional_embedding")
         self.vocabulary = bank.linear("decoder.token_embedding")
@@ -300,6 +307,8 @@ class _Passes:
         call = ops.inplace_custom if any(isinstance(v, BufferValue) for v in values) else ops.custom
         if name != "captiond_embed":
             parameters["WIDTH"] = self.lanes
+        if "project" in name or "cross" in name:
+            parameters["HANDS"] = self.hands
         found = call(name, device=CPU, values=values, out_types=types, parameters=parameters)
         return [layers.tensor_of(value) for value in found]
 

@@ -103,7 +103,7 @@ def linear_layers(precision: Precision) -> Model:
                 ("project_add", residual),
             ):
                 values, y = [x, first, *layer], tensor(F32, "M", "N")
-                found += call(f"captiond_{name}", values, y, WIDTH=width)
+                found += call(f"captiond_{name}", values, y, WIDTH=width, HANDS=1)
         return found
 
     return compiled(f"linear_{precision}", inputs, build)
@@ -185,12 +185,12 @@ def attention() -> Model:
         halves = [ops.cast(value.tensor, DType.bfloat16) for value in (k, v)]
         for width in WIDTHS:
             found += call("captiond_self_attention", [qkv, rows, counts, *kept], y, WIDTH=width)
-            found += call("captiond_cross_attention", [q, rows, counts, k, v], y, WIDTH=width)
+            found += call("captiond_cross_attention", [q, rows, counts, k, v], y, WIDTH=width, HANDS=1)
             values = [q.tensor, rows.tensor, counts.tensor, *halves]
             found.append(
-                ops.custom("captiond_cross_attention", DeviceRef.CPU(), values, [y], {"WIDTH": width})[
-                    0
-                ].tensor
+                ops.custom(
+                    "captiond_cross_attention", DeviceRef.CPU(), values, [y], {"WIDTH": width, "HANDS": 1}
+                )[0].tensor
             )
         return found
 
