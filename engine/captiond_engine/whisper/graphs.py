@@ -26,12 +26,12 @@ from max.graph import DeviceRef, Graph
 
 from captiond_engine.progress import Progress, ProgressEvent
 from captiond_engine.types import Float32Array, Precision
-from captiond_engine.whisper import decoder, encoder, layers, packed, row_decoder
+from captiond_engine.whisper import decoder, encoder, layers, packed, packed_weights, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.cpu import lanes
+from captiond_engine.whisper.cpu import processor as _processor
 from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.packed import PRECISIONS
-from captiond_engine.whisper.processor import lanes
-from captiond_engine.whisper.processor import processor as _processor
 
 Build = Callable[[WhisperConfig, dict[str, Float32Array], DeviceRef], tuple[Graph, WeightBank]]
 
@@ -60,7 +60,7 @@ def cache_folder() -> Path:
 def graph_key(kind: str, config: WhisperConfig, device: Device) -> str:
     """Hexadecimal name of a stored graph; changes with anything that the compiled form depends on."""
     by_rows = kind in ROW_DECODERS.values()
-    modules = (layers, encoder, decoder, *((row_decoder, packed) if by_rows else ()))
+    modules = (layers, encoder, decoder, *((row_decoder, packed, packed_weights) if by_rows else ()))
     source = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
     if by_rows:
         source += row_decoder.kernel_source()

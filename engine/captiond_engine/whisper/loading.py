@@ -114,8 +114,8 @@ def _build_proven(
             compiler.progress(ProgressEvent("compile", f"the kernels do not compile here: {trouble}"))
         else:
             if found is not None:
-                if found.precision != precision:
-                    instead = f"decoding in {found.precision} with the plain graph, not in {precision}"
+                if choice.precision != precision:
+                    instead = f"decoding in {choice.precision} with the plain graph, not in {precision}"
                     compiler.progress(ProgressEvent("check", instead))
                 return found
             compiler.progress(ProgressEvent("check", f"the {choice.kind} graph is off by {error:.2g} here"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from max.driver import Buffer, Device
 from max.dtype import DType
-from max.graph import BufferType, BufferValue, DeviceRef, Dim, Graph, TensorType, TensorValue, Weight, ops
+from max.graph import BufferType, BufferValue, Dim, Graph, TensorType, TensorValue, Weight, ops
 from numpy.typing import NDArray
 
 import captiond_engine
@@ -24,7 +24,7 @@ from captiond_engine.whisper import layers
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 from captiond_engine.whisper.decoder import DecodeInputs
 from captiond_engine.whisper.layers import CPU, F32, I64, WeightBank
-from captiond_engine.whisper.packed import pack
+from captiond_engine.whisper.packed_weights import PackedBank, PackedBlock, PackedLinear
 
 KERNELS = Path(str(captiond_engine.__file__)).parent / "kernels"
 I32 = DType.int32
@@ -68,48 +68,6 @@ def prompt_inputs(decode: DecodeInputs, device: Device) -> list[Buffer]:
 def kernel_source() -> bytes:
     """The text of all kernels, for the key of a stored graph."""
     return b"".join(path.read_bytes() for path in sorted(KERNELS.glob("*.mojo")))
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """One linear layer's weights in the graph: packed words, scales, bias."""
-
-    weights: Weight
-    scales: Weight
-    bias: Weight
-
-    @property
-    def values(self) -> list[TensorValue]:
-        return [self.weights, self.scales, self.bias]
-
-
-class _PackedBank(WeightBank):
-    """A WeightBank that packs linear layers for the kernels."""
-
-    def __init__(self, tensors: dict[str, Float32Array], device: DeviceRef, precision: Precision) -> None:
-        super().__init__(tensors, device)
-        self.precision = precision
-
-    def linear(self, *names: str) -> _Layer:
-        """Linear layers ``names`` as one, their outputs one after the other. A missing bias is zero."""
-        matrices = [self.take(f"{name}.weight") for name in names]
-        biases = [
-            self.take(f"{name}.bias") if f"{name}.bias" in self.tensors else np.zeros(len(matrix), np.float32)
-            for name, matrix in zip(names, matrices, strict=True)
-        ]
-        packed = pack(np.concatenate(matrices), self.precision)
-        bias = np.zeros_like(packed.scales)
-        bias[: sum(map(len, biases))] = np.concatenate(biases)
-        name = "+".join(names)
-        return _Layer(
-            self.kept(f"{name}.packed", packed.weights),
-            self.kept(f"{name}.scales", packed.scales),
-            self.kept(f"{name}.bias", bias),
-        )
-
-    def norm(self, name: str) -> Weight:
-        """Scale and shift of a layer norm, [2, E]."""
-        return self.kept(name, np.stack([self.take(f"{name}.weight"), self.take(f"{name}.bias")]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +128,9 @@ def build(
 ) -> tuple[Graph, WeightBank]:
     """The greedy decode graph; inputs as ``_Inputs``, outputs as ``decoder.build``.
 
-    ``lanes``: width of the kernels' vectors, see ``processor.lanes``; ``hands``: threads, 1 or 2.
+    ``lanes``: width of the kernels' vectors, see ``cpu.lanes``; ``hands``: threads, 1 or 2.
     """
-    bank = _PackedBank(tensors, CPU, precision)
+    bank = PackedBank(tensors, CPU, precision)
     with Graph("whisper_row_decode", input_types=_input_types(config), custom_extensions=[KERNELS]) as graph:
         inputs = _read_inputs(config, graph)
         passes = _Passes(config, bank, inputs, lanes, hands)
@@ -186,7 +144,7 @@ class _Passes:
     """The decoder's layers as calls of kernels."""
 
     def __init__(
-        self, config: WhisperConfig, bank: _PackedBank, inputs: _Inputs, lanes: int, hands: int
+        self, config: WhisperConfig, bank: PackedBank, inputs: _Inputs, lanes: int, hands: int
     ) -> None:
         self.config, self.inputs, self.lanes, self.hands = config, inputs, lanes, hands
         self.slots = inputs.slots.shape[0]
@@ -195,7 +153,7 @@ class _Passes:
         self.last_norm = bank.norm("decoder.ln")
         kept = F32 if bank.precision == "float32" else DType.bfloat16  # half as many bytes for each token
         self.heard = [ops.cast(cross, kept) for cross in inputs.cross]
-        self.blocks = [_Block.of(bank, f"decoder.blocks.{n}") for n in range(config.n_text_layer)]
+        self.blocks = [PackedBlock.of(bank, f"decoder.blocks.{n}") for n in range(config.n_text_layer)]
 
     def prompt(self) -> tuple[TensorValue, TensorValue, TensorValue]:
         """All prompts in one pass: wanted rows [B, 4], their logits [B, V], no-speech probability [B, 1]."""
@@ -276,7 +234,7 @@ class _Passes:
         self,
         x: TensorValue,
         norm: Weight,
-        layer: _Layer,
+        layer: PackedLinear,
         counts: TensorValue,
         outputs: int,
         *,
@@ -287,7 +245,7 @@ class _Passes:
         [y] = self._call(f"captiond_norm_project{after}", values, (F32, x.shape[0], outputs))
         return y
 
-    def _add(self, x: TensorValue, y: TensorValue, layer: _Layer, counts: TensorValue) -> TensorValue:
+    def _add(self, x: TensorValue, y: TensorValue, layer: PackedLinear, counts: TensorValue) -> TensorValue:
         """``x`` plus a linear layer of ``y``."""
         [total] = self._call("captiond_project_add", [y, x, *layer.values, counts], (F32, *x.shape))
         return total
@@ -311,32 +269,3 @@ class _Passes:
             parameters["HANDS"] = self.hands
         found = call(name, device=CPU, values=values, out_types=types, parameters=parameters)
         return [layers.tensor_of(value) for value in found]
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Weights of one decoder block."""
-
-    self_norm: Weight
-    qkv: _Layer
-    self_out: _Layer
-    cross_norm: Weight
-    query: _Layer
-    cross_out: _Layer
-    mlp_norm: Weight
-    widen: _Layer
-    narrow: _Layer
-
-    @classmethod
-    def of(cls, bank: _PackedBank, name: str) -> _Block:
-        return cls(
-            bank.norm(f"{name}.attn_ln"),
-            bank.linear(*(f"{name}.attn.{part}" for part in ("query", "key", "value"))),
-            bank.linear(f"{name}.attn.out"),
-            bank.norm(f"{name}.cross_attn_ln"),
-            bank.linear(f"{name}.cross_attn.query"),
-            bank.linear(f"{name}.cross_attn.out"),
-            bank.norm(f"{name}.mlp_ln"),
-            bank.linear(f"{name}.mlp.0"),
-            bank.linear(f"{name}.mlp.2"),
-        )

@@ -11,9 +11,9 @@ from captiond_engine.decoding.rules import Suppression
 from captiond_engine.errors import DeviceError
 from captiond_engine.types import Precision
 from captiond_engine.whisper import row_decoder
+from captiond_engine.whisper.cpu import lanes, processor
 from captiond_engine.whisper.graphs import ROW_DECODERS
 from captiond_engine.whisper.model import Encoding, Greedy, Prompt, WhisperModel
-from captiond_engine.whisper.processor import lanes, processor
 from max.driver import CPU, Buffer
 from max.engine import InferenceSession
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper import row_decoder
+from captiond_engine.whisper.cpu import lanes, processor
 from captiond_engine.whisper.packed import PRECISIONS, pack, unpack
-from captiond_engine.whisper.processor import lanes, processor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from max.driver import CPU, Buffer
