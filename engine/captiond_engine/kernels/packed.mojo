@@ -12,6 +12,7 @@ from std.sys.info import CompilationTarget
 from linalg.arch.cpu.vnni_intrinsics import vpdpbusd
 from .vectors import F32, I32, Floats, IntLanes, Ints, Lanes, load
 
+comptime I16 = DType.int16
 comptime BLOCK = 64  # outputs in a block
 comptime VECTORS = 4  # of a tile: 4 * WIDTH outputs for up to `most_rows` rows fill the registers
 
@@ -77,9 +78,9 @@ def add_products[WIDTH: Int](total: IntLanes[WIDTH], w: IntLanes[WIDTH], x: IntL
     elif WIDTH == 8 and CompilationTarget.is_x86():
         # pairs of 16 bits: bytes 0 and 2, then 1 and 3
         var w_halves = bitcast[DType.uint16, 2 * WIDTH](w)
-        var x_halves = bitcast[DType.int16, 2 * WIDTH](x)
-        var even = _multiply_pairs(bitcast[DType.int16, 16](w_halves & 255), bitcast[DType.int16, 16]((x_halves << 8) >> 8))
-        var odd = _multiply_pairs(bitcast[DType.int16, 16](w_halves >> 8), bitcast[DType.int16, 16](x_halves >> 8))
+        var x_halves = bitcast[I16, 2 * WIDTH](x)
+        var even = _multiply_pairs(bitcast[I16, 16](w_halves & 255), bitcast[I16, 16]((x_halves << 8) >> 8))
+        var odd = _multiply_pairs(bitcast[I16, 16](w_halves >> 8), bitcast[I16, 16](x_halves >> 8))
         return total + bitcast[I32, WIDTH](even + odd)
     else:
         var sum = total
@@ -89,7 +90,7 @@ def add_products[WIDTH: Int](total: IntLanes[WIDTH], w: IntLanes[WIDTH], x: IntL
 
 
 @always_inline
-def _multiply_pairs(a: SIMD[DType.int16, 16], b: SIMD[DType.int16, 16]) -> IntLanes[8]:
+def _multiply_pairs(a: SIMD[I16, 16], b: SIMD[I16, 16]) -> IntLanes[8]:
     """AVX2's vpmaddwd: in each lane the sum of two products of 16 bits."""
     return llvm_intrinsic["llvm.x86.avx2.pmadd.wd", IntLanes[8]](a, b)
 

@@ -68,9 +68,9 @@ def tile[
         comptime for r in range(ROWS):
             var product = sums[v * ROWS + r]
             comptime if WEIGHT == DType.uint8:
-                var row = 2 * (first_row + r)
-                product = (product - rows.scale_and_sum[unsafe_offset = row + 1]) * rows.scale_and_sum[unsafe_offset=row]
-                product *= load[WIDTH](layer.scales, output)
+                var scale = rows.scale_and_sum[unsafe_offset = 2 * (first_row + r)]
+                var sum = rows.scale_and_sum[unsafe_offset = 2 * (first_row + r) + 1]
+                product = (product - sum) * scale * load[WIDTH](layer.scales, output)
             product += load[WIDTH](layer.bias, output)
             var at = (first_row + r) * layer.outputs + output
             if output + WIDTH <= layer.outputs:
@@ -119,9 +119,8 @@ def project_rows[
         var bytes = unsafe_alloc[Int8](count * layer.inputs)
         var scale_and_sum = unsafe_alloc[Float32](2 * count)
         for row in range(count):
-            var found = quantise[WIDTH](
-                x.unsafe_offset(row * layer.inputs), rebind[Pointer[Int8, MutUntrackedOrigin]](bytes.unsafe_offset(row * layer.inputs)), layer.inputs
-            )
+            var target = rebind[Pointer[Int8, MutUntrackedOrigin]](bytes.unsafe_offset(row * layer.inputs))
+            var found = quantise[WIDTH](x.unsafe_offset(row * layer.inputs), target, layer.inputs)
             scale_and_sum[unsafe_offset = 2 * row] = found[0]
             scale_and_sum[unsafe_offset = 2 * row + 1] = found[1]
         var rows = Rows(x, rebind[Ints](bytes.unsafe_bitcast[Int32]()), rebind[Floats](scale_and_sum))
