@@ -45,6 +45,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1)] = "base.en"
     device: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
     language: str = ""
     window_partial: WindowChoice = "auto"
     window_final: WindowChoice = "auto"

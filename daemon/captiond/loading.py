@@ -34,7 +34,7 @@ LONGEST_STEP_S = 3_600.0  # for a step that tells no progress, only that time pa
 def load_engine(config: Config, progress: Progress) -> Engine:
     """The engine that ``config`` asks for; blocking. A model that is not here is downloaded."""
     model = config.model
-    engine = Engine.load(model.name, device=model.device, progress=progress)
+    engine = Engine.load(model.name, device=model.device, precision=model.precision, progress=progress)
     return engine.with_windows(
         None if model.window_partial == "auto" else model.window_partial,
         None if model.window_final == "auto" else model.window_final,

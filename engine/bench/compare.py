@@ -1,8 +1,9 @@
 """Encode and decode time of captiond, openai-whisper and faster-whisper on the same weights, in turn.
 
 Run: ``make bench`` (extra ``bench``), or ``python -m engine.bench.compare --cases demo-en,tiny,base``.
-Whole against whole: a 30 s window encoded, then 50 tokens decoded greedily, batch 1. Every contender's
-tokens are compared, so that nobody is fast by saying something else. Medians; ratios captiond ÷ peer.
+Whole against whole: 30 s windows encoded, then 50 tokens decoded greedily. Each contender has a process of
+its own and they take turns. Medians; ratios to faster-whisper's engine in int8 at its better number of
+threads. Tokens are compared, so that it shows who is fast by saying something else.
 """
 
 from __future__ import annotations
@@ -15,23 +16,17 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from captiond_engine.models import BUNDLED
-from captiond_engine.types import Float32Array, PromptSpec
-from captiond_engine.whisper.loading import build_model
-from captiond_engine.whisper.tokens import WhisperTokenizer
-from captiond_engine.whisper.weights import read_checkpoint
-from max.driver import CPU
 from rich.console import Console
 from rich.table import Table
 
-from engine.bench.contenders import Captiond, Case, Contender, CTranslate2, OpenAIWhisper, converted
-from tests.parity import seeded
+from engine.bench.apart import Apart, case_of, entries
+from engine.bench.contenders import converted
 
 REST_S = 0.35  # MAX's threads spin for a while after each call; nobody is measured meanwhile
 
@@ -52,86 +47,41 @@ class Times:
         return encode, decode, both
 
 
-def case_of(name: str) -> Case:
-    """``demo-en``, or seeded random weights at a real size."""
-    if name == "demo-en":
-        checkpoint = read_checkpoint(BUNDLED / name)
-        tokenizer = WhisperTokenizer.from_hugging_face(BUNDLED / name, checkpoint.config)
-        config, tensors = checkpoint.config, checkpoint.tensors
-    else:
-        config, tensors = seeded.config_of(name), seeded.tensors_of(name)
-        tokenizer = WhisperTokenizer.from_published(config)
-    prompt, _ = tokenizer.prompt(PromptSpec(), language="en")
-    return Case(name, config, tensors, tuple(prompt), (tokenizer.end_of_text,))
-
-
-def contenders_of(case: Case, folder: Path, threads: int) -> list[Contender]:
-    made: list[Contender] = [
-        Captiond(case, build_model(case.config, case.tensors, CPU(), progress=lambda e: print(e.message))),
-        OpenAIWhisper(case, threads),
-    ]
-    model = converted(case, folder)
-    for precision in ("float32", "int8"):
-        made += [CTranslate2(case, model, precision, count) for count in sorted({1, threads})]
-    return made
-
-
-def measure(contenders: list[Contender], mel: Float32Array, rounds: int) -> dict[str, Times]:
+def measure(contenders: list[Apart], rounds: int) -> dict[str, Times]:
     """All contenders in turn, ``rounds`` times, after one round that is not counted."""
     found = {contender.name: Times() for contender in contenders}
     for counted in range(rounds + 1):
         for contender in contenders:
             time.sleep(REST_S)
-            encoded, encode_s = _timed(lambda one=contender: one.encode(mel))  # type: ignore[misc]
-            tokens, decode_s = _timed(lambda one=contender, e=encoded: one.decode(e))  # type: ignore[misc]
-            times = found[contender.name]
-            times.tokens = tokens
+            done, times = contender.round(), found[contender.name]
+            times.tokens = done.tokens
             if counted:
-                times.encode.append(encode_s)
-                times.decode.append(decode_s)
+                times.encode.append(done.encode_s)
+                times.decode.append(done.decode_s)
     return found
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    began = time.perf_counter()
-    value = call()
-    return value, time.perf_counter() - began
-
-
-def report(case: str, found: dict[str, Times], console: Console) -> dict[str, Any]:
-    """Print one case's table; its figures for the JSON line."""
-    table = Table(title=f"{case}: 30 s window, 50 tokens, batch 1 (median ms; ratio = captiond / peer)")
-    for heading in (
-        "",
-        "encode",
-        "decode",
-        "whole",
-        "ratio encode",
-        "ratio decode",
-        "ratio whole",
-        "same tokens",
-    ):
+def report(case: str, rows: int, found: dict[str, Times], console: Console) -> dict[str, Any]:
+    """Print one case's table; its figures for the JSON line. Times are those of a row."""
+    table = Table(
+        title=f"{case}: 30 s windows, 50 tokens, batch {rows} (median ms a row; ratio to the best int8 peer)"
+    )
+    for heading in ("", "encode", "decode", "whole", "encode ×", "decode ×", "whole ×", "same tokens"):
         table.add_column(heading, justify="left" if not heading else "right")
-    ours_name = next(iter(found))
-    ours, our_tokens = found[ours_name].medians_ms(), found[ours_name].tokens
+    our_tokens = next(iter(found.values())).tokens
+    peers = [times.medians_ms() for name, times in found.items() if name.startswith("ctranslate2 (int8")]
+    best = [min(values) for values in zip(*peers, strict=True)]  # each at its best number of threads
     figures: dict[str, Any] = {}
     for name, times in found.items():
         medians = times.medians_ms()
-        ratios = [mine / peer for mine, peer in zip(ours, medians, strict=True)]
+        ratios = [mine / peer for mine, peer in zip(medians, best, strict=True)]
         same = sum(a == b for a, b in zip(our_tokens, times.tokens, strict=False))
-        table.add_row(
-            name,
-            *(f"{m:.1f}" for m in medians),
-            *(f"{r:.2f}" for r in ratios),
-            f"{same} of {len(our_tokens)}",
-        )
-        keys = ("encode_ms", "decode_ms", "whole_ms")
-        figures[name] = {key: round(value, 2) for key, value in zip(keys, medians, strict=True)} | {
-            "ratio_encode": round(ratios[0], 3),
-            "ratio_decode": round(ratios[1], 3),
-            "ratio_whole": round(ratios[2], 3),
-            "same_tokens": same,
-        }
+        figures_ms = [f"{m / rows:.1f}" for m in medians]
+        table.add_row(name, *figures_ms, *(f"{r:.2f}" for r in ratios), f"{same} of {len(our_tokens)}")
+        keys = ("encode", "decode", "whole")
+        figures[name] = {f"{key}_ms": round(m / rows, 2) for key, m in zip(keys, medians, strict=True)}
+        figures[name] |= {f"ratio_{key}": round(r, 3) for key, r in zip(keys, ratios, strict=True)}
+        figures[name]["same_tokens"] = same
     console.print(table)
     return figures
 
@@ -158,18 +108,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", default="demo-en,tiny,base")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     console = Console(width=140)
     figures = {}
     for name in arguments.cases.split(","):
-        case = case_of(name)
-        with tempfile.TemporaryDirectory() as folder:
-            found = measure(
-                contenders_of(case, Path(folder), arguments.threads), seeded.mels(1)[0], arguments.rounds
-            )
-        figures[name] = report(name, found, console)
-    print(json.dumps({"bench": "engine", **about(), "rounds": arguments.rounds, "cases": figures}))
+        taking_part = entries(arguments.threads, arguments.batch)
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
+            model = converted(case_of(name), Path(folder))
+            contenders = [
+                processes.enter_context(Apart(entry, name, model, arguments.batch)) for entry in taking_part
+            ]
+            found = measure(contenders, arguments.rounds)
+        figures[name] = report(name, arguments.batch, found, console)
+    load = [round(one, 2) for one in os.getloadavg()]
+    about_run = {"rounds": arguments.rounds, "batch": arguments.batch, "load": load}
+    print(json.dumps({"bench": "engine", **about(), **about_run, "cases": figures}))
 
 
 if __name__ == "__main__":

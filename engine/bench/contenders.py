@@ -1,6 +1,6 @@
 """The same Whisper weights behind one small interface: captiond, openai-whisper and CTranslate2.
 
-Each contender encodes one 30 s window and decodes a fixed number of tokens greedily, its own way.
+Each contender encodes windows of 30 s and decodes a fixed number of tokens greedily, its own way.
 """
 
 from __future__ import annotations
@@ -33,26 +33,24 @@ class Case:
 
 
 class Contender(Protocol):
-    """``encode`` returns what ``decode`` takes; ``decode`` returns NEW_TOKENS tokens."""
+    """``encode`` takes mels [B, C, N] and returns what ``decode`` takes, which returns NEW_TOKENS tokens of
+    the first row."""
 
-    name: str
-
-    def encode(self, mel: Float32Array) -> Any: ...
+    def encode(self, mels: Float32Array) -> Any: ...
     def decode(self, encoded: Any) -> list[int]: ...
 
 
 class Captiond:
     def __init__(self, case: Case, model: WhisperModel) -> None:
-        self.name = "captiond (MAX, float32)"
         self._model, self._prompt = model, Prompt(case.prompt)
         self._rules = Suppression.of(case.config.n_vocab, always=case.blocked)
 
-    def encode(self, mel: Float32Array) -> Any:
-        return self._model.encode(mel[None])
+    def encode(self, mels: Float32Array) -> Any:
+        return self._model.encode(mels)
 
     def decode(self, encoded: Any) -> list[int]:
         answer = self._model.greedy(
-            encoded, [self._prompt], max_new_tokens=NEW_TOKENS, suppression=self._rules
+            encoded, [self._prompt] * encoded.rows, max_new_tokens=NEW_TOKENS, suppression=self._rules
         )
         return answer.tokens[0]
 
@@ -65,7 +63,6 @@ class OpenAIWhisper:
         from whisper.model import ModelDimensions, Whisper
 
         torch.set_num_threads(threads)
-        self.name = f"openai-whisper (torch float32, {threads} threads)"
         self._torch, self._prompt = torch, case.prompt
         dims = {name: getattr(case.config, name) for name in ModelDimensions.__dataclass_fields__}
         self._model = Whisper(ModelDimensions(**dims)).eval()
@@ -73,9 +70,9 @@ class OpenAIWhisper:
         self._mask = torch.zeros(case.config.n_vocab)
         self._mask[list(case.blocked)] = -torch.inf
 
-    def encode(self, mel: Float32Array) -> Any:
+    def encode(self, mels: Float32Array) -> Any:
         with self._torch.inference_mode():
-            return self._model.encoder(self._torch.from_numpy(mel[None]))
+            return self._model.encoder(self._torch.from_numpy(mels))
 
     def decode(self, encoded: Any) -> list[int]:
         torch, tokens = self._torch, []
@@ -97,20 +94,19 @@ class CTranslate2:
     def __init__(self, case: Case, folder: Path, precision: str, threads: int) -> None:
         import ctranslate2
 
-        self.name = f"faster-whisper (CTranslate2 {precision}, {threads} threads)"
         self._ctranslate2, self._prompt, self._blocked = ctranslate2, list(case.prompt), list(case.blocked)
         self._model = ctranslate2.models.Whisper(
             str(folder), device="cpu", compute_type=precision, intra_threads=threads
         )
 
-    def encode(self, mel: Float32Array) -> Any:
-        view = self._ctranslate2.StorageView.from_array(np.ascontiguousarray(mel[None]))
+    def encode(self, mels: Float32Array) -> Any:
+        view = self._ctranslate2.StorageView.from_array(np.ascontiguousarray(mels))
         return self._model.encode(view, to_cpu=True)
 
     def decode(self, encoded: Any) -> list[int]:
         results = self._model.generate(
             encoded,
-            [self._prompt],
+            [self._prompt] * encoded.shape[0],
             beam_size=1,
             max_length=2 * NEW_TOKENS,  # it counts half of them for the prompt
             suppress_blank=False,

@@ -25,6 +25,7 @@ from captiond_engine.types import (
     Decoding,
     Float32Array,
     Job,
+    Precision,
     PromptSpec,
     Window,
     samples_from_ms,
@@ -93,10 +94,17 @@ class Engine:
 
     @classmethod
     def load(
-        cls, model: str, *, device: str = "auto", download: bool = True, progress: Progress = silent
+        cls,
+        model: str,
+        *,
+        device: str = "auto",
+        precision: Precision = "float32",
+        download: bool = True,
+        progress: Progress = silent,
     ) -> Engine:
         """Load, compile where needed, check and warm up. Blocks for seconds to minutes; call it in a thread,
-        after ``import_max`` in the main one.
+        after ``import_max`` in the main one. ``precision`` is that of the decoder's weights on a CPU; what
+        is really run stands in ``info``.
 
         Raises ModelError (also not found, hub unreachable) and DeviceError.
         """
@@ -107,14 +115,14 @@ class Engine:
         progress(ProgressEvent("weights", f"reading {model}"))
         checkpoint = read_checkpoint(path)
         driver = choose_device(device)
-        whisper = load_model(checkpoint, driver, progress=progress)
+        whisper = load_model(checkpoint, driver, precision=precision, progress=progress)
         tokenizer = whisper.tokenizer
         if tokenizer is None:
             raise ModelError(f"{model} has no tokenizer.")
         languages = tokenizer.languages if tokenizer.multilingual else ("en",)
         traits = traits_of(model, models.read_card(path), whisper.config.n_mels, languages)
         where = "cpu" if driver.is_host else f"gpu ({driver.label})"
-        info = {"model": model, "device": where, "precision": "float32"}
+        info = {"model": model, "device": where, "precision": whisper.precision}
         engine = cls(traits, tokenizer, DeviceThread(whisper), info)
         progress(ProgressEvent("warm_up", "warming up"))
         engine.warm_up()

@@ -19,6 +19,9 @@ POSITION_SAMPLES = 320  # one encoder column: the second convolution has stride 
 
 Float32Array = NDArray[np.float32]
 
+# Of a model's decoder weights. What is not float32 is read faster and rounds; a GPU has float32 alone.
+Precision = Literal["float32", "bfloat16", "int8"]
+
 
 def samples_from_ms(milliseconds: float) -> int:
     """Milliseconds to 16 kHz samples, rounded to the nearest."""

@@ -36,6 +36,13 @@ def test_the_bundled_model_is_inside_with_its_card(wheel: zipfile.ZipFile) -> No
     assert wheel.getinfo(f"{BUNDLED}/model.safetensors").file_size == weights.stat().st_size
 
 
+def test_the_kernels_are_inside(wheel: zipfile.ZipFile) -> None:
+    """As sources: MAX compiles them on the machine that runs them."""
+    kernels = {path.name for path in (ROOT / "engine" / "captiond_engine" / "kernels").glob("*.mojo")}
+    assert "__init__.mojo" in kernels
+    assert {f"captiond_engine/kernels/{name}" for name in kernels} <= set(wheel.namelist())
+
+
 def test_pages_sample_and_type_marks_are_inside(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     pages = {path.name for path in (ROOT / "clients" / "web").iterdir() if not path.name.startswith(".")}

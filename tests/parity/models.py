@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from functools import cache
 
+from captiond_engine.decoding.rules import suppression_for
 from captiond_engine.models import BUNDLED
 from captiond_engine.progress import ProgressEvent
-from captiond_engine.types import Float32Array
-from captiond_engine.whisper.loading import build_model, load_model
+from captiond_engine.types import Float32Array, Precision
+from captiond_engine.whisper.graphs import ROW_DECODERS, GraphCompiler, GraphStore
+from captiond_engine.whisper.loading import build_model, build_with, decoders, load_model, tokenizer_of
 from captiond_engine.whisper.model import WhisperModel
 from captiond_engine.whisper.weights import Checkpoint, read_checkpoint
+from max._mlir_context import ensure_default_mlir_context
 from max.driver import CPU
 
 from tests.parity import seeded
@@ -33,13 +36,29 @@ def bundled_model() -> WhisperModel:
 
 
 @cache
+def bundled_decoded_by(kind: str) -> WhisperModel:
+    """The bundled model with one of the decoders that a CPU has: ``decode`` is the plain graph."""
+    checkpoint, precisions = bundled_checkpoint(), {kind: name for name, kind in ROW_DECODERS.items()}
+    rules = suppression_for(tokenizer_of(checkpoint), checkpoint.config.n_vocab, checkpoint.generation)
+    choices = decoders(CPU(), precisions.get(kind, "float32"))
+    choice = next(choice for choice in choices if choice.kind == kind)
+    compiler = GraphCompiler(CPU(), GraphStore(), tell)
+    tokenizer = tokenizer_of(checkpoint)
+    with ensure_default_mlir_context():
+        found, error = build_with(choice, compiler, checkpoint.config, checkpoint.tensors, tokenizer, rules)
+    assert found is not None, f"{kind} is off by {error}"
+    return found
+
+
+@cache
 def seeded_tensors(size: str) -> dict[str, Float32Array]:
     return seeded.tensors_of(size)
 
 
 @cache
-def seeded_model(size: str) -> WhisperModel:
-    return build_model(seeded.config_of(size), seeded_tensors(size), CPU(), progress=tell)
+def seeded_model(size: str, precision: Precision = "float32") -> WhisperModel:
+    config, tensors = seeded.config_of(size), seeded_tensors(size)
+    return build_model(config, tensors, CPU(), precision=precision, progress=tell)
 
 
 def sizes() -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+from max.driver import Buffer, Device
 from max.dtype import DType
 from max.graph import BufferType, BufferValue, DeviceRef, Dim, Graph, TensorType, TensorValue, ops
 from numpy.typing import NDArray
@@ -21,6 +22,19 @@ from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 from captiond_engine.whisper.layers import CPU, F32, I64, WeightBank
 
 BLOCKED = np.float32(-1e30)  # additive mask: finite, so that a fully masked row gives no NaN
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeInputs:
+    """One decode as both kinds of decoder take it: a prompt each row, where start-of-transcript stands in
+    it, the text context, most new tokens, end-of-text and no-speech. All sizes have been checked."""
+
+    prompts: Sequence[Sequence[int]]
+    starts: Sequence[int]
+    context: int
+    max_new: int
+    end_of_text: int
+    no_speech: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,16 @@ def prompt_arrays(
         start_rows[row, 0, left + start] = 1.0
     lengths = np.array([len(prompt) for prompt in prompts], np.int64)
     return PromptArrays(tokens, positions, lengths, prefill_mask, step_mask, start_rows)
+
+
+def prompt_inputs(decode: DecodeInputs, device: Device) -> list[Buffer]:
+    """The first inputs of the graph, up to the suppression masks."""
+    arrays = prompt_arrays(decode.prompts, decode.starts, decode.context, decode.end_of_text)
+    on_device = [getattr(arrays, field.name) for field in fields(PromptArrays)]
+    control = [np.array(decode.end_of_text, np.int64), np.array([decode.no_speech], np.int64)]
+    before = [Buffer.from_numpy(np.ascontiguousarray(array)).to(device) for array in on_device]
+    after = [Buffer.from_numpy(array).to(device) for array in control]
+    return [*before, Buffer.from_numpy(np.array(decode.max_new, np.int64)), *after]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,16 +25,29 @@ from max.engine.api import read
 from max.graph import DeviceRef, Graph
 
 from captiond_engine.progress import Progress, ProgressEvent
-from captiond_engine.types import Float32Array
-from captiond_engine.whisper import decoder, encoder, layers
+from captiond_engine.types import Float32Array, Precision
+from captiond_engine.whisper import decoder, encoder, layers, packed, packed_weights, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.cpu import lanes
+from captiond_engine.whisper.cpu import processor as _processor
 from captiond_engine.whisper.layers import WeightBank
+from captiond_engine.whisper.packed import PRECISIONS
 
 Build = Callable[[WhisperConfig, dict[str, Float32Array], DeviceRef], tuple[Graph, WeightBank]]
-BUILDERS: dict[str, Build] = {"encode": encoder.build, "decode": decoder.build}
+
+
+def _row_builder(precision: Precision) -> Build:
+    return lambda config, tensors, device: row_decoder.build(config, tensors, precision, lanes(_processor()))
+
+
+# Kinds of graphs. There are two decoders: of MAX's own operations, for any device, and of kernels over rows.
+ROW_DECODERS: dict[Precision, str] = {precision: f"decode_{precision}" for precision in PRECISIONS}
+BUILDERS: dict[str, Build] = {"encode": encoder.build, "decode": decoder.build} | {
+    kind: _row_builder(precision) for precision, kind in ROW_DECODERS.items()
+}
 
 # Seconds on two AVX-512 cores, cold: a fixed part and one for each layer (measured 2026-11).
-_SECONDS = {"encode": (45.0, 5.5), "decode": (90.0, 6.0)}
+_SECONDS = {"encode": (45.0, 5.5), "decode": (90.0, 6.0)} | dict.fromkeys(ROW_DECODERS.values(), (24.0, 2.0))
 
 
 def cache_folder() -> Path:
@@ -45,19 +57,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "captiond"
 
 
-def _processor() -> str:
-    """What a CPU graph depends on: architecture and instruction set extensions."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    features = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
-    return platform.machine() + "|" + "|".join(sorted(set(features)))
-
-
 def graph_key(kind: str, config: WhisperConfig, device: Device) -> str:
     """Hexadecimal name of a stored graph; changes with anything that the compiled form depends on."""
-    source = b"".join(Path(str(module.__file__)).read_bytes() for module in (layers, encoder, decoder))
+    by_rows = kind in ROW_DECODERS.values()
+    modules = (layers, encoder, decoder, *((row_decoder, packed, packed_weights) if by_rows else ()))
+    source = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
+    if by_rows:
+        source += row_decoder.kernel_source()
     parts = {
         "kind": kind,
         "config": asdict(config),
@@ -153,12 +159,16 @@ class GraphCompiler:
     def _compile(self, kind: str, key: str, graph: Graph, config: WhisperConfig) -> Any:
         expected_s = estimate_s(kind, config)
         began = time.monotonic()
-        with telling(self.progress, f"compiling the {kind}r graph for this machine, once", expected_s):
+        with telling(self.progress, f"compiling the {_coder(kind)} graph for this machine, once", expected_s):
             compiled = self.session.compile(graph)
         self.store.save(key, compiled)
-        took = f"compiled the {kind}r graph in {time.monotonic() - began:.0f} s"
+        took = f"compiled the {_coder(kind)} graph in {time.monotonic() - began:.0f} s"
         self.progress(ProgressEvent("compile", took, 1.0, expected_s))
         return compiled
+
+
+def _coder(kind: str) -> str:
+    return "encoder" if kind == "encode" else "decoder"
 
 
 @contextmanager

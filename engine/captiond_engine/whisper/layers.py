@@ -7,10 +7,12 @@ feeds it. Formulae: openai-whisper ``model.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from max.dtype import DType
 from max.graph import BufferValue, DeviceRef, TensorValue, Weight, ops
+from numpy.typing import NDArray
 
 from captiond_engine.types import Float32Array
 from captiond_engine.whisper.config import HEAD_WIDTH
@@ -32,7 +34,7 @@ class WeightBank:
     def __init__(self, tensors: Mapping[str, Float32Array], device: DeviceRef) -> None:
         self.tensors = tensors
         self.device = device
-        self.registry: dict[str, Float32Array] = {}
+        self.registry: dict[str, NDArray[Any]] = {}
         self.used: set[str] = set()
         self._declared: dict[str, Weight] = {}
 
@@ -47,9 +49,13 @@ class WeightBank:
 
     def derived(self, name: str, array: Float32Array) -> Weight:
         """A weight made from checkpoint tensors (joined or transposed)."""
+        return self.kept(name, np.asarray(array, np.float32))
+
+    def kept(self, name: str, array: NDArray[Any]) -> Weight:
+        """An array of any type as a graph weight."""
         if name not in self._declared:
-            self.registry[name] = np.ascontiguousarray(array, dtype=np.float32)
-            self._declared[name] = Weight(name, F32, array.shape, self.device)
+            self.registry[name] = np.ascontiguousarray(array)
+            self._declared[name] = Weight(name, DType.from_numpy(array.dtype), array.shape, self.device)
         return self._declared[name]
 
 

@@ -6,25 +6,29 @@ NumPy twin: a graph compiled for another processor was seen to load and compute 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 from max._mlir_context import ensure_default_mlir_context
-from max.driver import CPU, Accelerator, Device, accelerator_count
+from max.driver import CPU, Accelerator, Buffer, Device, accelerator_count
 
 from captiond_engine.decoding.rules import Suppression, suppression_for
 from captiond_engine.errors import DeviceError, ModelError
 from captiond_engine.progress import Progress, ProgressEvent, silent
-from captiond_engine.types import Float32Array
-from captiond_engine.whisper import reference
+from captiond_engine.types import Float32Array, Precision
+from captiond_engine.whisper import decoder, reference, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.graphs import GraphCompiler, GraphStore, graph_key
+from captiond_engine.whisper.decoder import DecodeInputs
+from captiond_engine.whisper.graphs import ROW_DECODERS, GraphCompiler, GraphStore, graph_key
 from captiond_engine.whisper.model import CHECK_HOPS, CHECK_TOKENS, Prompt, WhisperModel
 from captiond_engine.whisper.tokens import WhisperTokenizer
 from captiond_engine.whisper.wakeups import rare_wakeups
 from captiond_engine.whisper.weights import Checkpoint, expected_shapes
 
-_TOLERANCE = 2e-2  # relative to the largest value; float32 gives 1e-5, a wrong graph is off by more than 1
+# Relative to the largest value. float32 gives 1e-5; a graph that is wrong is off by more than 1.
+TOLERANCE: dict[Precision, float] = {"float32": 2e-2, "bfloat16": 5e-2, "int8": 2e-1}
 
 
 def choose_device(name: str) -> Device:
@@ -54,6 +58,7 @@ def load_model(
     checkpoint: Checkpoint,
     device: Device,
     *,
+    precision: Precision = "float32",
     store: GraphStore | None = None,
     progress: Progress = silent,
 ) -> WhisperModel:
@@ -61,7 +66,14 @@ def load_model(
     tokenizer = tokenizer_of(checkpoint)
     rules = suppression_for(tokenizer, checkpoint.config.n_vocab, checkpoint.generation)
     return build_model(
-        checkpoint.config, checkpoint.tensors, device, tokenizer, rules, store=store, progress=progress
+        checkpoint.config,
+        checkpoint.tensors,
+        device,
+        tokenizer,
+        rules,
+        precision=precision,
+        store=store,
+        progress=progress,
     )
 
 
@@ -72,6 +84,7 @@ def build_model(
     tokenizer: WhisperTokenizer | None = None,
     suppression: Suppression | None = None,
     *,
+    precision: Precision = "float32",
     store: GraphStore | None = None,
     progress: Progress = silent,
 ) -> WhisperModel:
@@ -79,7 +92,7 @@ def build_model(
     with ensure_default_mlir_context():  # MAX enters it only in the thread that imported MAX
         compiler = GraphCompiler(device, store or GraphStore(), progress)
         return _build_proven(
-            compiler, config, tensors, tokenizer, suppression or Suppression.of(config.n_vocab)
+            compiler, config, tensors, tokenizer, suppression or Suppression.of(config.n_vocab), precision
         )
 
 
@@ -89,25 +102,24 @@ def _build_proven(
     tensors: dict[str, Float32Array],
     tokenizer: WhisperTokenizer | None,
     rules: Suppression,
+    precision: Precision,
 ) -> WhisperModel:
-    """Graphs that gave the known answer; stored ones that did not are made anew once."""
-    for attempt in range(2):
-        with (
-            ensure_default_mlir_context()
-        ):  # graphs want it; only the thread that imported MAX has entered it
-            made = {kind: compiler.make(kind, config, tensors) for kind in ("encode", "decode")}
-        _check_all_used(config, made["encode"][1].used | made["decode"][1].used)
-        model = WhisperModel(config, tokenizer, rules, compiler.device, made["encode"], made["decode"])
-        compiler.progress(ProgressEvent("check", "checking the graphs against a known answer"))
-        with rare_wakeups() if compiler.device.is_host else nullcontext():
-            error = known_answer_error(model, tensors)
-        if error <= _TOLERANCE:
-            return model
-        if attempt == 0 and compiler.from_store:
-            for kind in compiler.from_store:
-                compiler.store.forget(graph_key(kind, config, compiler.device))
-            continue
-        break
+    """Graphs that gave the known answer, made by the first decoder that can be compiled and gives it."""
+    error = float("inf")
+    for choice in decoders(compiler.device, precision):
+        try:
+            found, error = build_with(choice, compiler, config, tensors, tokenizer, rules)
+        except (RuntimeError, ValueError) as trouble:
+            if choice.kind == "decode":
+                raise
+            compiler.progress(ProgressEvent("compile", f"the kernels do not compile here: {trouble}"))
+        else:
+            if found is not None:
+                if choice.precision != precision:
+                    instead = f"decoding in {choice.precision} with the plain graph, not in {precision}"
+                    compiler.progress(ProgressEvent("check", instead))
+                return found
+            compiler.progress(ProgressEvent("check", f"the {choice.kind} graph is off by {error:.2g} here"))
     raise ModelError(
         f"The compiled graphs compute wrong numbers here (off by {error:.2g} of the largest value).",
         advice="Please report this with the processor's name and the version of max.",
@@ -115,21 +127,87 @@ def _build_proven(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class DecoderChoice:
+    """One way of decoding: its kind of graph, its first inputs, and the precision of its weights."""
+
+    kind: str
+    prompt_inputs: Callable[[DecodeInputs, Device], list[Buffer]]
+    precision: Precision
+
+
+def decoders(device: Device, precision: Precision) -> list[DecoderChoice]:
+    """The ways of decoding on ``device``, the best first; the last one works everywhere, in float32."""
+    plain = DecoderChoice("decode", decoder.prompt_inputs, "float32")
+    if device.label != "cpu":
+        return [plain]
+    return [DecoderChoice(ROW_DECODERS[precision], row_decoder.prompt_inputs, precision), plain]
+
+
+def build_with(
+    choice: DecoderChoice,
+    compiler: GraphCompiler,
+    config: WhisperConfig,
+    tensors: dict[str, Float32Array],
+    tokenizer: WhisperTokenizer | None,
+    rules: Suppression,
+) -> tuple[WhisperModel | None, float]:
+    """A model with this decoder, or None, and how far it is off. Stored graphs that are off are made anew."""
+    error = float("inf")
+    for attempt in range(2):
+        with (
+            ensure_default_mlir_context()
+        ):  # graphs want it; only the thread that imported MAX has entered it
+            made = {kind: compiler.make(kind, config, tensors) for kind in ("encode", choice.kind)}
+        _check_all_used(config, made["encode"][1].used | made[choice.kind][1].used)
+        model = WhisperModel(
+            config,
+            tokenizer,
+            rules,
+            compiler.device,
+            made["encode"],
+            made[choice.kind],
+            choice.prompt_inputs,
+            choice.precision,
+        )
+        compiler.progress(ProgressEvent("check", "checking the graphs against a known answer"))
+        with rare_wakeups() if compiler.device.is_host else nullcontext():
+            error = known_answer_error(model, tensors)
+        if error <= TOLERANCE[choice.precision]:
+            return model, error
+        if attempt or not compiler.from_store:
+            break
+        for kind in compiler.from_store:
+            compiler.store.forget(graph_key(kind, config, compiler.device))
+    return None, error
+
+
 def known_answer_error(model: WhisperModel, tensors: dict[str, Float32Array]) -> float:
-    """Largest difference to the NumPy twin, relative to the largest value; what is not finite counts 1e9."""
+    """Largest difference to the NumPy twin, relative to the largest value; what is not finite counts 1e9.
+
+    Looked at: encoder output, logits after a prompt, and the log-probability of a token after that.
+    """
     config = model.config
     rng = np.random.default_rng(20_26)
     mel = rng.standard_normal((config.n_mels, CHECK_HOPS)).astype(np.float32) * np.float32(0.4)
     tokens = tuple(int(token) for token in rng.integers(0, config.n_vocab, CHECK_TOKENS))
     encoding = model.encode(mel[None])
-    answer = model.greedy(encoding, [Prompt(tokens)], max_new_tokens=2)
-    expected = reference.encode(config, tensors, mel)
-    expected_logits = reference.logits(config, tensors, expected, tokens)[-1]
-    pairs = (
-        (encoding.encoded.to_numpy()[0], expected),
-        (answer.first_logits.to_numpy()[0], expected_logits),
+    answer = model.greedy(
+        encoding, [Prompt(tokens)], max_new_tokens=2, suppression=Suppression.of(config.n_vocab)
     )
-    errors = [float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-6)) for got, want in pairs]
+    expected = reference.encode(config, tensors, mel)
+    said = answer.tokens[0]
+    logits = reference.logits(config, tensors, expected, (*tokens, *said[:1]))[-2:]
+    shifted = logits[1] - logits[1].max()
+    second = shifted[said[1:]] - np.log(np.exp(shifted).sum())  # empty where the first ended the text
+    pairs = [
+        (encoding.encoded.to_numpy()[0], expected),
+        (answer.first_logits.to_numpy()[0], logits[0]),
+        (np.array(answer.log_probabilities[0][1:]), second),
+    ]
+    errors = [
+        float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-6)) for got, want in pairs if want.size
+    ]
     return max(error if np.isfinite(error) else 1e9 for error in errors)
 
 

@@ -7,7 +7,7 @@ own. Checks every size on the host, because a graph that is fed too much ends th
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,10 +17,10 @@ from max.engine import Model
 
 from captiond_engine.decoding.rules import Suppression
 from captiond_engine.errors import DeviceError
-from captiond_engine.types import Decoding, Float32Array, Job
+from captiond_engine.types import Decoding, Float32Array, Job, Precision
 from captiond_engine.whisper.cache import BufferPool
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.decoder import BLOCKED, prompt_arrays
+from captiond_engine.whisper.decoder import BLOCKED, DecodeInputs, prompt_inputs
 from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.tokens import WhisperTokenizer
 
@@ -70,10 +70,14 @@ class WhisperModel:
         device: Device,
         encode: tuple[Model, WeightBank],
         decode: tuple[Model, WeightBank],
+        prompt_inputs: Callable[[DecodeInputs, Device], list[Buffer]] = prompt_inputs,
+        precision: Precision = "float32",
     ) -> None:
         self.config, self.tokenizer, self.suppression, self.device = config, tokenizer, suppression, device
         self._encode, self._encode_weights = encode
         self._decode, self._decode_weights = decode  # the banks own the arrays that the graphs read
+        self._prompt_inputs = prompt_inputs  # of the decoder that ``decode`` is
+        self.precision: Precision = precision
         self._pool = BufferPool(config, device)
         self._masks: dict[int, tuple[Suppression, Buffer, Buffer]] = {}
 
@@ -114,22 +118,19 @@ class WhisperModel:
         """
         limit = self._limit(encoding, prompts, max_new_tokens)
         end, no_speech = self._control_tokens()
-        arrays = prompt_arrays(
-            [p.tokens for p in prompts], [p.start for p in prompts], self.config.n_text_ctx, end
+        decode = DecodeInputs(
+            [p.tokens for p in prompts],
+            [p.start for p in prompts],
+            self.config.n_text_ctx,
+            limit,
+            end,
+            no_speech,
         )
         buffers = self._pool.rows(len(prompts))
         began = time.perf_counter()
         steps, sums, silence, logits = self._run(
             self._decode,
-            self._to_device(arrays.tokens),
-            self._to_device(arrays.positions),
-            self._to_device(arrays.next_positions),
-            self._to_device(arrays.prefill_mask),
-            self._to_device(arrays.step_mask),
-            self._to_device(arrays.start_rows),
-            Buffer.from_numpy(np.array(limit, np.int64)),
-            self._to_device(np.array(end, np.int64)),
-            self._to_device(np.array([no_speech], np.int64)),
+            *self._prompt_inputs(decode, self.device),
             *self._suppression_masks(suppression or self.suppression),
             buffers.tokens,
             buffers.log_probabilities,

@@ -162,6 +162,11 @@ def test_a_key_changes_with_each_thing_that_a_graph_depends_on(
     with monkeypatch.context() as changed:
         changed.setattr(graphs, "_processor", lambda: "x86_64|flags: avx2")
         assert key() not in seen
+    rows_key = key("decode_int8")
+    with monkeypatch.context() as changed:
+        changed.setattr(graphs.row_decoder, "kernel_source", lambda: b"other kernels")
+        assert key("decode_int8") != rows_key
+        assert key() == first
     for module in (graphs.layers, graphs.encoder, graphs.decoder):
         source = tmp_path / "source.py"
         source.write_bytes(Path(str(module.__file__)).read_bytes() + b"\n")
@@ -203,7 +208,9 @@ def _no_max(monkeypatch: pytest.MonkeyPatch) -> None:
         return lambda config, tensors, device: (kind, SimpleNamespace(registry={kind: 0}, used={kind}))
 
     monkeypatch.setattr(graphs, "InferenceSession", Session)
-    monkeypatch.setattr(graphs, "BUILDERS", {kind: building(kind) for kind in ("encode", "decode")})
+    monkeypatch.setattr(
+        graphs, "BUILDERS", {kind: building(kind) for kind in ("encode", "decode", "decode_float32")}
+    )
 
 
 def _compiler(folder: Path, told: list[ProgressEvent] | None = None) -> Any:
@@ -297,11 +304,39 @@ def test_a_graph_that_stays_wrong_is_refused(
     if stored:
         _answers(monkeypatch, 1e-5)
         _build(tmp_path, [])
-    _answers(monkeypatch, 6.0, 6.5)
+    _answers(monkeypatch, *[6.0] * 4)  # kernels and plain graph, each at most twice
     with pytest.raises(ModelError, match=r"off by 6") as caught:
         _build(tmp_path, [])
     assert (caught.value.code, caught.value.exit_code) == ("graph_wrong", 78)
     assert caught.value.advice
+
+
+@pytest.mark.usefixtures("_proofs")
+@pytest.mark.parametrize("trouble", ["does not compile", "computes wrong numbers"])
+def test_without_good_kernels_the_plain_graph_decodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    if trouble == "does not compile":
+
+        def refuse(self: Session, graph: str) -> Compiled:
+            if graph == "decode_float32":
+                raise RuntimeError("no such instruction")
+            return Compiled(f"a {graph}".encode())
+
+        monkeypatch.setattr(Session, "compile", refuse)
+    told: list[ProgressEvent] = []
+    _answers(monkeypatch, *([1e-5] if trouble == "does not compile" else [6.0, 1e-5]))
+    built = _build(tmp_path, told)
+    assert built.parts[5][0] == "decode"
+    assert built.parts[-1] == "float32"
+    said = "kernels do not compile" if trouble == "does not compile" else "decode_float32 graph is off by 6"
+    assert any(said in event.message for event in told)
+
+
+def test_only_processors_run_the_kernels() -> None:
+    assert [choice.kind for choice in loading.decoders(_device("cpu"), "int8")] == ["decode_int8", "decode"]
+    assert [choice.kind for choice in loading.decoders(_device("gpu"), "int8")] == ["decode"]
+    assert loading.decoders(_device("cpu"), "int8")[-1].precision == "float32"
 
 
 def test_the_known_answer_notices_a_changed_weight() -> None:
@@ -309,7 +344,7 @@ def test_the_known_answer_notices_a_changed_weight() -> None:
     assert loading.known_answer_error(model, tensors) < 1e-3
     for name in ("encoder.conv2.weight", "decoder.blocks.2.cross_attn.value.weight", "decoder.ln.bias"):
         changed = {**tensors, name: np.float32(-1) * tensors[name]}
-        assert loading.known_answer_error(model, changed) > loading._TOLERANCE, name
+        assert loading.known_answer_error(model, changed) > loading.TOLERANCE["float32"], name
 
 
 @pytest.mark.parametrize(("name", "code"), [("tpu", "device_unknown"), ("", "device_unknown")])

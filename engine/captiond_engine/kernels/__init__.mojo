@@ -1,0 +1,20 @@
+"""Whisper's decoder for CPUs: a few serial operations over rows, made to read each weight once.
+
+A row is `(token, slot, position, wants)`, int32. Its slot says which stream's keys and values it sees, and it
+sees its own position and those before. So rows of several streams, of a prompt or of one new token each, share
+a call without masks or padding. `wants` is 1 where a next token is to be chosen, plus 2 at start-of-transcript.
+
+| module | what it holds |
+|---|---|
+| `vectors` | memory and lanes; layer norm; rounding to 8 bits |
+| `packed` | the layout of weights, and a product of a few rows with one block of them |
+| `project` | linear layers: norm before, GELU or residual after |
+| `attention` | self-attention over a slot's cache, cross-attention over its encoder output |
+| `tokens` | the two ends: embedding, and the choice of the next token |
+
+Each operation runs on the thread that calls it: at one row, handing work to a pool costs more than most of the work.
+With HANDS = 2, layers and encoder output of many bytes are read by two threads (see `vectors`).
+Sizes are checked by the caller in Python; rows are checked here as well before anything is written.
+
+WIDTH, lanes of 32 bits, is chosen by the caller: 16 needs AVX-512 with VNNI, 8 needs AVX2, 4 runs anywhere.
+"""

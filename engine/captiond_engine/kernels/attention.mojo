@@ -1,0 +1,175 @@
+"""Attention of rows, one query at a time: to their slot's cached positions, or to its encoder output.
+
+Keys and values lie as [slots, heads, positions, 64], as the encoder graph leaves them: one position of one head is 64
+numbers, so both products read memory in order and need no packing.
+"""
+
+from std.math import exp
+from std.memory.alloc import unsafe_alloc
+from std.sys import size_of
+from max.algorithm.backend.cpu.parallelize import sync_parallelize
+from extensibility import InputTensor, OutputTensor, register
+from .vectors import F32, I32, LOWEST, SHARED_FROM, Floats, Ints, Lanes, MutableTensor, load, store
+
+comptime HEAD = 64  # numbers of one head, in every Whisper
+comptime ALL = -1
+comptime SCALE = Float32(0.125)  # 1 / sqrt(HEAD)
+
+
+def attend[
+    KEPT: DType, WIDTH: Int
+](
+    query: Floats,
+    keys: Pointer[Scalar[KEPT], MutUntrackedOrigin],
+    values: Pointer[Scalar[KEPT], MutUntrackedOrigin],
+    positions: Int,
+    scores: Floats,
+    y: Floats,
+):
+    """`y` [64] = softmax(query keys^T / 8) values over `positions`; `scores` holds them rounded up to WIDTH."""
+    comptime PARTS = HEAD // WIDTH
+    var q = Array[Lanes[WIDTH], PARTS](fill=Lanes[WIDTH](0))
+    comptime for part in range(PARTS):
+        q[part] = load[WIDTH](query, part * WIDTH) * SCALE
+    var highest = LOWEST
+    for position in range(positions):
+        var sum = Lanes[WIDTH](0)
+        comptime for part in range(PARTS):
+            var k = keys.unsafe_load[width=WIDTH](position * HEAD + part * WIDTH).cast[F32]()
+            sum = k.fma(q[part], sum)
+        var score = sum.reduce_add()
+        highest = max(highest, score)
+        scores[unsafe_offset=position] = score
+    var end = (positions + WIDTH - 1) // WIDTH * WIDTH
+    for position in range(positions, end):
+        scores[unsafe_offset=position] = LOWEST
+    var total = Lanes[WIDTH](0)
+    for position in range(0, end, WIDTH):
+        var weight = exp(load[WIDTH](scores, position) - highest)
+        total += weight
+        store(scores, position, weight)
+    var mixed = Array[Lanes[WIDTH], PARTS](fill=Lanes[WIDTH](0))
+    for position in range(positions):
+        var weight = Lanes[WIDTH](scores[unsafe_offset=position])
+        comptime for part in range(PARTS):
+            var v = values.unsafe_load[width=WIDTH](position * HEAD + part * WIDTH).cast[F32]()
+            mixed[part] = v.fma(weight, mixed[part])
+    var share = 1 / total.reduce_add()
+    comptime for part in range(PARTS):
+        store(y, part * WIDTH, mixed[part] * share)
+
+
+@register("captiond_self_attention")
+struct SelfAttention:
+    """Writes keys and values of all rows to their slots, then attends to positions up to each row's own.
+
+    `qkv` [R, 3 E] to `y` [R, E]. Raises where a slot or position is not in the cache, before it writes.
+    """
+
+    @staticmethod
+    def execute[
+        target: StaticString, WIDTH: Int
+    ](
+        y: OutputTensor[dtype=F32, rank=2, ...],
+        qkv: InputTensor[dtype=F32, rank=2, ...],
+        rows: InputTensor[dtype=I32, rank=2, ...],
+        counts: InputTensor[dtype=I32, rank=1, ...],
+        keys: MutableTensor[dtype=F32, rank=4, ...],
+        values: MutableTensor[dtype=F32, rank=4, ...],
+    ) raises:
+        var count = min(Int(counts.unsafe_ptr()[unsafe_offset=0]), qkv.dim_size(0))
+        var slots = keys.dim_size(0)
+        var heads = keys.dim_size(1)
+        var context = keys.dim_size(2)
+        var width = heads * HEAD
+        var row = rebind[Ints](rows.unsafe_ptr())
+        var q = rebind[Floats](qkv.unsafe_ptr())
+        var k = rebind[Floats](keys.unsafe_ptr())
+        var v = rebind[Floats](values.unsafe_ptr())
+        var out = rebind[Floats](y.unsafe_ptr())
+        for r in range(count):
+            var slot = Int(row[unsafe_offset = 4 * r + 1])
+            var position = Int(row[unsafe_offset = 4 * r + 2])
+            if slot < 0 or slot >= slots or position < 0 or position >= context:
+                raise Error("a row's slot or position is outside the cache")
+        for r in range(count):
+            var slot = Int(row[unsafe_offset = 4 * r + 1])
+            var position = Int(row[unsafe_offset = 4 * r + 2])
+            for head in range(heads):
+                var at = ((slot * heads + head) * context + position) * HEAD
+                var source = r * 3 * width + head * HEAD
+                comptime for part in range(0, HEAD, WIDTH):
+                    store(k, at + part, load[WIDTH](q, source + width + part))
+                    store(v, at + part, load[WIDTH](q, source + 2 * width + part))
+        var scores = unsafe_alloc[Float32](context + WIDTH)
+        for head in range(heads):
+            for r in range(count):
+                var slot = Int(row[unsafe_offset = 4 * r + 1])
+                var position = Int(row[unsafe_offset = 4 * r + 2])
+                var at = (slot * heads + head) * context * HEAD
+                attend[F32, WIDTH](
+                    q.unsafe_offset(r * 3 * width + head * HEAD),
+                    k.unsafe_offset(at),
+                    v.unsafe_offset(at),
+                    position + 1,
+                    rebind[Floats](scores),
+                    out.unsafe_offset(r * width + head * HEAD),
+                )
+        scores.unsafe_free()
+
+
+@register("captiond_cross_attention")
+struct CrossAttention:
+    """Each row attends to all positions of its slot's encoder output; `q` [R, E] to `y` [R, E].
+
+    Keys and values may be float32 or bfloat16. Raises where a slot is not among them.
+    """
+
+    @staticmethod
+    def execute[
+        target: StaticString, KEPT: DType, WIDTH: Int, HANDS: Int
+    ](
+        y: OutputTensor[dtype=F32, rank=2, ...],
+        q: InputTensor[dtype=F32, rank=2, ...],
+        rows: InputTensor[dtype=I32, rank=2, ...],
+        counts: InputTensor[dtype=I32, rank=1, ...],
+        keys: InputTensor[dtype=KEPT, rank=4, ...],
+        values: InputTensor[dtype=KEPT, rank=4, ...],
+    ) raises:
+        var count = min(Int(counts.unsafe_ptr()[unsafe_offset=0]), q.dim_size(0))
+        var heads = keys.dim_size(1)
+        var positions = keys.dim_size(2)
+        var row = rebind[Ints](rows.unsafe_ptr())
+        for r in range(count):
+            var slot = Int(row[unsafe_offset = 4 * r + 1])
+            if slot < 0 or slot >= keys.dim_size(0):
+                raise Error("a row's slot has no encoder output")
+        var query = rebind[Floats](q.unsafe_ptr())
+        var k = rebind[Pointer[Scalar[KEPT], MutUntrackedOrigin]](keys.unsafe_ptr())
+        var v = rebind[Pointer[Scalar[KEPT], MutUntrackedOrigin]](values.unsafe_ptr())
+        var out = rebind[Floats](y.unsafe_ptr())
+        var room = positions + WIDTH
+        var memory = unsafe_alloc[Float32](2 * room)
+        var scores = rebind[Floats](memory)
+
+        def some_heads(which: Int) {imm}:
+            var first = heads // 2 if which == 1 else 0
+            var end = heads // 2 if which == 0 else heads
+            for head in range(first, end):  # rows inside: a head's keys and values stay in the core's cache
+                for r in range(count):
+                    var slot = Int(row[unsafe_offset = 4 * r + 1])
+                    var at = (slot * heads + head) * positions * HEAD
+                    attend[KEPT, WIDTH](
+                        query.unsafe_offset((r * heads + head) * HEAD),
+                        k.unsafe_offset(at),
+                        v.unsafe_offset(at),
+                        positions,
+                        scores.unsafe_offset(max(which, 0) * room),
+                        out.unsafe_offset((r * heads + head) * HEAD),
+                    )
+
+        if HANDS == 2 and count * heads * positions * HEAD * 2 * size_of[KEPT]() >= SHARED_FROM:
+            sync_parallelize(some_heads, 2)
+        else:
+            some_heads(ALL)
+        memory.unsafe_free()

@@ -1,0 +1,347 @@
+"""The decoder's kernels: each equals NumPy, in every precision and width; none writes where it must not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from captiond_engine.types import Float32Array, Precision
+from captiond_engine.whisper import row_decoder
+from captiond_engine.whisper.cpu import lanes, processor
+from captiond_engine.whisper.packed import PRECISIONS, pack, unpack
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from max.driver import CPU, Buffer
+from max.dtype import DType
+from max.engine import InferenceSession, Model
+from max.graph import BufferType, BufferValue, DeviceRef, Graph, TensorType, TensorValue, ops
+
+from tests.engine.whisper import files
+
+F32, I32, I64 = DType.float32, DType.int32, DType.int64
+WIDEST = lanes(processor())
+WIDTHS = [width for width in (16, 8, 4) if width <= WIDEST]
+STORED = {"float32": F32, "bfloat16": DType.uint16, "int8": DType.uint8}
+MANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+Shape = tuple[DType, tuple[int | str, ...]]
+
+
+def tensor(dtype: DType, *shape: int | str) -> TensorType:
+    return TensorType(dtype, shape, DeviceRef.CPU())
+
+
+def buffer(dtype: DType, *shape: int | str) -> BufferType:
+    return BufferType(dtype, shape, DeviceRef.CPU())
+
+
+def call(name: str, values: Sequence[Any], *results: TensorType, **parameters: int) -> list[TensorValue]:
+    values = [value.buffer if isinstance(value.type, BufferType) else value.tensor for value in values]
+    operation = ops.inplace_custom if any(isinstance(v, BufferValue) for v in values) else ops.custom
+    found = operation(name, DeviceRef.CPU(), values, list(results), parameters=parameters)
+    return [value.tensor for value in found]
+
+
+def compiled(name: str, inputs: Sequence[TensorType | BufferType], build: Any) -> Model:
+    with Graph(name, input_types=list(inputs), custom_extensions=[row_decoder.KERNELS]) as graph:
+        graph.output(*build(*graph.inputs))
+    session = InferenceSession(devices=[CPU()])
+    return session.init(session.compile(graph))
+
+
+def run(model: Model, *arrays: Any) -> list[Any]:
+    return [out.to_numpy() for out in model.execute(*arrays)]
+
+
+# --- packing -----------------------------------------------------------------------------------------
+
+
+@MANY
+@given(st.sampled_from(PRECISIONS), st.integers(1, 150), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_unpacking_gives_the_matrix_back(precision: Precision, outputs: int, inputs: int, seed: int) -> None:
+    matrix = np.random.default_rng(seed).standard_normal((outputs, 4 * inputs)).astype(np.float32)
+    packed = pack(matrix, precision)
+    found = unpack(packed, outputs)
+    step = np.abs(matrix).max(1, keepdims=True) / 127
+    allowed = {"float32": 0.0, "bfloat16": np.abs(matrix) * 2**-8, "int8": step * 0.501}[precision]
+    assert (np.abs(found - matrix) <= allowed).all()
+    assert packed.weights.ctypes.data % 64 == 0
+    assert len(packed.scales) % 64 == 0
+
+
+def test_a_row_of_zeros_is_packed() -> None:
+    assert not unpack(pack(np.zeros((3, 8), np.float32), "int8"), 3).any()
+
+
+# --- linear layers -----------------------------------------------------------------------------------
+
+
+@cache
+def linear_layers(precision: Precision) -> Model:
+    """All three layers at all widths in one graph: y [M, N] for norm, norm + GELU, residual, by width."""
+    inputs = [
+        tensor(F32, "M", "K"),
+        tensor(F32, "M", "N"),
+        tensor(F32, 2, "K"),
+        tensor(STORED[precision], "blocks", "words", 64, "group"),
+        tensor(F32, "P"),
+        tensor(F32, "P"),
+        tensor(I32, 1),
+    ]
+
+    def build(x: Any, residual: Any, norm: Any, *layer: Any) -> list[TensorValue]:
+        found = []
+        for width in WIDTHS:
+            for name, first in (
+                ("norm_project", norm),
+                ("norm_project_gelu", norm),
+                ("project_add", residual),
+            ):
+                values, y = [x, first, *layer], tensor(F32, "M", "N")
+                found += call(f"captiond_{name}", values, y, WIDTH=width, HANDS=1)
+        return found
+
+    return compiled(f"linear_{precision}", inputs, build)
+
+
+def normed(x: Float32Array, norm: Float32Array) -> Float32Array:
+    centred = x - x.mean(1, keepdims=True)
+    scaled = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
+    return np.asarray(scaled * norm[0] + norm[1], np.float32)
+
+
+def rounded(x: Float32Array) -> Float32Array:
+    """Rows as signed bytes of one scale, as numbers again."""
+    scale = np.maximum(np.abs(x).max(1, keepdims=True), 1e-20) / np.float32(127)
+    return np.asarray(np.rint(x / scale) * scale, np.float32)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_linear_layers_equal_numpy(precision: Precision) -> None:
+    model = linear_layers(precision)
+
+    @MANY
+    @given(st.integers(1, 11), st.integers(1, 140), st.integers(1, 3), st.integers(0, 2**32 - 1))
+    def equal(rows: int, outputs: int, inputs: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+
+        def random(*shape: int) -> Float32Array:
+            return rng.standard_normal(shape).astype(np.float32)
+
+        x, residual, norm = random(rows, 64 * inputs), random(rows, outputs), random(2, 64 * inputs)
+        matrix, counted = random(outputs, 64 * inputs), rng.integers(1, rows + 1)
+        packed = pack(matrix, precision)
+        bias = np.zeros_like(packed.scales)
+        bias[:outputs] = random(outputs)
+        found = run(
+            model, x, residual, norm, packed.weights, packed.scales, bias, np.array([counted], np.int32)
+        )
+        as_stored, seen = unpack(packed, outputs), rounded if precision == "int8" else np.asarray
+        after_norm = seen(normed(x, norm)) @ as_stored.T + bias[:outputs]
+        expected = (
+            after_norm,
+            after_norm * 0.5 * (1 + _erf(after_norm / math.sqrt(2))),
+            residual + seen(x) @ as_stored.T + bias[:outputs],
+        )
+        # One number of a row that rounds the other way is one step of its scale times a weight.
+        allowed = 0.2 if precision == "int8" else 2e-4
+        for index, y in enumerate(found):
+            want = expected[index % 3][:counted]
+            np.testing.assert_allclose(y[:counted], want, atol=allowed, rtol=allowed / 10)
+        if precision == "int8":  # products of bytes are exact, whatever the width
+            for width in range(1, len(WIDTHS)):
+                np.testing.assert_allclose(found[3 * width + 2][:counted], found[2][:counted], atol=1e-4)
+
+    equal()
+
+
+# --- attention ---------------------------------------------------------------------------------------
+
+HEADS, CONTEXT = 2, 12
+
+
+@cache
+def attention() -> Model:
+    """Self-attention, then cross-attention over float32 and bfloat16, at all widths."""
+    cache_type = buffer(F32, "B", HEADS, CONTEXT, 64)
+    inputs = [
+        tensor(F32, "R", 3 * HEADS * 64),
+        tensor(F32, "R", HEADS * 64),
+        tensor(I32, "R", 4),
+        tensor(I32, 1),
+        tensor(F32, "B", HEADS, "S", 64),
+        tensor(F32, "B", HEADS, "S", 64),
+        cache_type,
+        cache_type,
+    ]
+
+    def build(qkv: Any, q: Any, rows: Any, counts: Any, k: Any, v: Any, *kept: Any) -> list[TensorValue]:
+        y, found = tensor(F32, "R", HEADS * 64), []
+        halves = [ops.cast(value.tensor, DType.bfloat16) for value in (k, v)]
+        for width in WIDTHS:
+            found += call("captiond_self_attention", [qkv, rows, counts, *kept], y, WIDTH=width)
+            found += call("captiond_cross_attention", [q, rows, counts, k, v], y, WIDTH=width, HANDS=1)
+            values = [q.tensor, rows.tensor, counts.tensor, *halves]
+            found.append(
+                ops.custom(
+                    "captiond_cross_attention", DeviceRef.CPU(), values, [y], {"WIDTH": width, "HANDS": 1}
+                )[0].tensor
+            )
+        return found
+
+    return compiled("attention", inputs, build)
+
+
+def attended(q: Float32Array, k: Float32Array, v: Float32Array) -> Float32Array:
+    """[H, 64] over [H, T, 64]."""
+    scores = np.einsum("hd,htd->ht", q, k) / 8
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    return np.einsum("ht,htd->hd", weights / weights.sum(1, keepdims=True), v).astype(np.float32)
+
+
+@MANY
+@given(st.data())
+def test_rows_attend_to_their_own_slot_and_to_what_came_before(data: st.DataObject) -> None:
+    """Rows of several slots, some with a past, in one call; the cache is written at their positions alone."""
+    slots = data.draw(st.integers(1, 4))
+    past = [data.draw(st.integers(0, CONTEXT - 3)) for _ in range(slots)]
+    news = [data.draw(st.integers(0, 3)) for _ in range(slots)]
+    news[0] = max(news[0], 1)
+    positions, empty = data.draw(st.integers(1, 70)), data.draw(st.integers(0, 2))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    rows = [(0, s, past[s] + n, 1) for s in range(slots) for n in range(news[s])]
+    count = len(rows)
+    table = np.array([*rows, *[(-1, -1, -1, -1)] * empty], np.int32)
+
+    def random(*shape: int) -> Float32Array:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    qkv, q = random(count + empty, 3 * HEADS * 64), random(count + empty, HEADS * 64)
+    cross = [random(slots, HEADS, positions, 64) for _ in range(2)]
+    before = [random(slots, HEADS, CONTEXT, 64) for _ in range(2)]
+    caches = [Buffer.from_numpy(array.copy()) for array in before]
+    found = run(attention(), qkv, q, table, np.array([count], np.int32), *cross, *caches)
+    after = [array.copy() for array in before]
+    for r, (_, slot, position, _) in enumerate(rows):
+        for kept, part in zip(after, (1, 2), strict=True):
+            kept[slot, :, position] = qkv[r].reshape(3, HEADS, 64)[part]
+    for kept, expected in zip(caches, after, strict=True):
+        np.testing.assert_array_equal(kept.to_numpy(), expected)
+    halves = [(array.view(np.uint32) >> 16 << 16).view(np.float32) for array in cross]
+    for r, (_, slot, position, _) in enumerate(rows):
+        heard = attended(qkv[r].reshape(3, HEADS, 64)[0], *(a[slot, :, : position + 1] for a in after))
+        full = attended(q[r].reshape(HEADS, 64), *(a[slot] for a in cross))
+        half = attended(q[r].reshape(HEADS, 64), *(a[slot] for a in halves))
+        for index, y in enumerate(found):
+            expected, allowed = ((heard, 1e-4), (full, 1e-4), (half, 5e-2))[index % 3]
+            np.testing.assert_allclose(y[r], expected.reshape(-1), atol=allowed)
+
+
+@pytest.mark.parametrize("row", [(0, 1, 0, 1), (0, -1, 0, 1), (0, 0, CONTEXT, 1), (0, 0, -1, 1)])
+def test_a_row_outside_the_cache_is_refused_before_anything_is_written(row: tuple[int, ...]) -> None:
+    kept = [Buffer.from_numpy(np.zeros((1, HEADS, CONTEXT, 64), np.float32)) for _ in range(2)]
+    cross = np.ones((1, HEADS, 5, 64), np.float32)
+    qkv, q = np.ones((1, 3 * HEADS * 64), np.float32), np.ones((1, HEADS * 64), np.float32)
+    with pytest.raises((ValueError, RuntimeError), match="outside the cache"):
+        attention().execute(qkv, q, np.array([row], np.int32), np.array([1], np.int32), cross, cross, *kept)
+    assert not any(buffer.to_numpy().any() for buffer in kept)
+
+
+# --- tokens ------------------------------------------------------------------------------------------
+
+
+@cache
+def choosing() -> Model:
+    inputs = [
+        tensor(F32, "M", "V"),
+        tensor(F32, "V"),
+        tensor(F32, "V"),
+        tensor(I32, 1),
+        tensor(I32, "B", 4),
+        tensor(I32, 3),
+        tensor(F32, "B"),
+        buffer(I64, "B", CONTEXT),
+        buffer(F32, "B", CONTEXT),
+    ]
+
+    def build(*values: Any) -> list[TensorValue]:
+        types = (tensor(I32, "B", 4), tensor(I32, 3), tensor(F32, "B"))
+        return [
+            value
+            for width in WIDTHS
+            for first in (0, 1)
+            for value in call("captiond_choose", values, *types, WIDTH=width, FIRST=first)
+        ]
+
+    return compiled("choosing", inputs, build)
+
+
+@MANY
+@given(st.data())
+def test_the_likeliest_allowed_token_is_chosen(data: st.DataObject) -> None:
+    slots, vocabulary = data.draw(st.integers(1, 4)), data.draw(st.integers(2, 70))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    logits = rng.choice(np.arange(-4, 4), (slots, vocabulary)).astype(np.float32)  # ties on purpose
+    always, first = (np.where(rng.random(vocabulary) < 0.2, -1e30, 0).astype(np.float32) for _ in range(2))
+    always[0] = first[0] = 0
+    end, step = int(rng.integers(vocabulary)), int(rng.integers(CONTEXT))
+    order = rng.permutation(slots)
+    rows = np.array([(5, slot, slot + 3, 1) for slot in order], np.int32)
+    most = data.draw(st.sampled_from((step + 1, step + 2)))
+    sums = rng.standard_normal(slots).astype(np.float32)
+    written = [Buffer.from_numpy(np.zeros((slots, CONTEXT), kind)) for kind in (np.int64, np.float32)]
+    found = run(
+        choosing(),
+        *(logits, always, first, np.array([end], np.int32), rows),
+        *(np.array([slots, step, most], np.int32), sums, *written),
+    )
+    for index in range(2 * len(WIDTHS)):
+        masked = (logits + always + (first if index % 2 else 0)).astype(np.float64)
+        tokens = masked.argmax(1)  # the first of equals
+        log_probabilities = -np.log(np.exp(masked - masked.max(1, keepdims=True)).sum(1))
+        next_rows, counts, added = found[3 * index : 3 * index + 3]
+        going_on = [(t, s, s + 4, 1) for t, s in zip(tokens, order, strict=True) if t != end]
+        assert counts.tolist() == [len(going_on) if step + 1 < most else 0, step + 1, most]
+        assert next_rows[: len(going_on)].tolist() == [list(row) for row in going_on]
+        expected = sums.copy()
+        expected[order] += log_probabilities
+        np.testing.assert_allclose(added, expected, atol=1e-5)
+    np.testing.assert_array_equal(written[0].to_numpy()[order, step], tokens)
+    np.testing.assert_allclose(written[1].to_numpy()[order, step], log_probabilities, atol=1e-5)
+
+
+# --- what the host makes and refuses -----------------------------------------------------------------
+
+
+def test_prompts_become_rows() -> None:
+    rows = row_decoder.prompt_rows([(7,), (3, 7, 9)], [0, 1], 12)
+    assert rows.tolist() == [[7, 0, 0, 3], [3, 1, 0, 0], [7, 1, 1, 2], [9, 1, 2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("described", "expected"),
+    [
+        ("x86_64|flags : fma avx2 avx512f avx512bw avx512vl avx512_vnni", 16),
+        ("x86_64|flags : fma avx2 avx512f avx512bw avx512vl", 8),
+        ("x86_64|flags : fma avx2", 8),
+        ("x86_64|flags : sse4_2", 4),
+        ("aarch64|Features : asimd", 4),
+        ("arm64", 4),
+    ],
+)
+def test_lanes_are_those_that_the_processor_has(described: str, expected: int) -> None:
+    assert lanes(described) == expected
+
+
+def test_the_decoder_uses_every_tensor_of_its_part() -> None:
+    tensors = files.small_tensors()
+    _, bank = row_decoder.build(files.SMALL, tensors, "int8", WIDEST)
+    wanted = {name for name in tensors if name.startswith("decoder.")}
+    assert bank.used == {
+        name for name in wanted if ".cross_attn.key" not in name and ".cross_attn.value" not in name
+    }
