@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 WEBM = Kind("webm", "libopus", options=(("live", "1"), ("cluster_time_limit", "1000")))
 OGG = Kind("ogg", "libopus", options=(("page_duration", "100000"),))
 M4A = Kind("ipod", "aac", 44_100, "stereo")
-KINDS = [
+_KINDS = [
     WEBM,
     OGG,
     M4A,
@@ -66,6 +66,18 @@ KINDS = [
     Kind("avi", "libmp3lame", 44_100),
     Kind("asf", "wmav2", 44_100, "stereo", bit_rate=96_000),
 ]
+
+
+def _can_be_made(kind: Kind) -> bool:
+    """Not every build of PyAV has every encoder."""
+    try:
+        av.Codec(kind.codec, "w")
+    except ValueError:  # UnknownCodecError
+        return False
+    return True
+
+
+KINDS = [kind for kind in _KINDS if _can_be_made(kind)]
 
 
 class _Pipe(io.RawIOBase):

@@ -41,6 +41,7 @@ def confine(parent: int, *, network: bool, file: bool) -> list[str]:
     libc = ctypes.CDLL(None, use_errno=True)
     memory = _address_space() + (FILE_MEMORY_BYTES if file else MEMORY_BYTES)
     readable = _readable() if network else []
+    _be_the_first_to_go()
     enforced = ["rlimits", "no_new_privs"]
     if os.geteuid() == 0 and _become_nobody():
         enforced.append("nobody")
@@ -56,6 +57,12 @@ def confine(parent: int, *, network: bool, file: bool) -> list[str]:
     if filter_calls(network=network):
         enforced.append("seccomp")
     return enforced
+
+
+def _be_the_first_to_go() -> None:
+    """Where the machine's memory runs out, a decoder ends and not the daemon."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "wb") as file:  # noqa: PTH123
+        file.write(b"500")
 
 
 def _become_nobody() -> bool:

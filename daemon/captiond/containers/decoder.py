@@ -14,6 +14,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -140,7 +141,7 @@ class Decoder:
                     if body != PING:
                         yield Reached(body)
                 case Kind.READY:
-                    log.debug("a decoder runs, confined by %s", body.decode(errors="replace"))
+                    _note_confinement(_parse(body, tuple[str, ...]))
                 case Kind.OPENED:
                     self._ready = True
                     yield _parse(body, Opened)
@@ -228,6 +229,13 @@ def _explained(failed: _Failed) -> AudioError:
     code = failed.code if failed.code in CODES else "decoder_failed"
     line = "".join(c if c.isprintable() else " " for c in failed.message[:MOST_WORDS])
     return AudioError(line, code=code)
+
+
+@lru_cache(maxsize=16)
+def _note_confinement(layers: tuple[str, ...]) -> None:
+    """What this kernel allows a decoder to be confined by, once."""
+    level = logging.INFO if "seccomp" in layers else logging.WARNING
+    log.log(level, "decoders are confined by %s", ", ".join(layers)[:MOST_WORDS])
 
 
 def _confused() -> AudioError:
