@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from captiond_engine.engine import Engine
 from captiond_engine.types import Decoding, Job
 
 from tests.daemon.fake_sounddevice import FakeDevice, FakeSounddevice
-from tests.daemon.house import FINAL, audio_of
+from tests.daemon.house import FINAL, audio_of, configured
 from tests.daemon.microphones import (
     DESK,
     LONG_TALK,
@@ -24,6 +25,7 @@ from tests.daemon.microphones import (
     reasons,
     until_trouble,
 )
+from tests.daemon.renewed import renewed
 from tests.sim.scripted import ScriptedDevice, scripted_traits
 
 
@@ -178,3 +180,28 @@ async def test_a_stop_in_the_middle_of_speech_gives_the_final_and_closes_the_dev
         assert viewer.events[-1]["reason"] == "shutdown"
         await home.running
         assert world.open == []
+
+
+async def test_a_microphone_that_is_configured_anew_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = FakeDevice(channels=2)
+    world = FakeSounddevice(device)
+    portaudio = PortAudio(lambda: world)
+    monkeypatch.setattr("captiond.sources.microphone.the_portaudio", lambda: portaudio)
+    async with (
+        renewed(tmp_path, configured(source=[DESK | {"channel": 1}]), TALK) as told,
+        told.home.viewer("stream=desk") as viewer,
+        asyncio.TaskGroup() as tasks,
+    ):
+        room = tasks.create_task(device.play(LONG_TALK))
+        await viewer.until("speech.ended")
+        tries = device.tries
+        await told.reload(configured(source=[DESK | {"channel": 2}]))
+        await viewer.until("stream.closed")
+        await viewer.until("stream.opened")
+        await viewer.until("speech.started", 2)
+        assert device.tries == tries + 1
+        assert len(world.open) == 1
+        room.cancel()
+    assert world.open == []

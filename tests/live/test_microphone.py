@@ -124,7 +124,8 @@ async def serving(server: SoundServer, before: str = "") -> AsyncIterator[Daemon
             tasks.create_task(daemon.listen())
             yield daemon
             process.terminate()
-            await draining
+            async with asyncio.timeout(60):  # a process that hangs fails the test
+                await draining
         assert await process.wait() == 0
     finally:
         if process.returncode is None:
