@@ -85,6 +85,7 @@ class FakeStream:
 
     def abort(self) -> None:
         with self._library.calling():
+            self._library.closing += 1
             if self.device.hold is not None:
                 self.device.hold.wait()
             self.end()
@@ -127,6 +128,7 @@ class FakeSounddevice:
         self.scans = 0
         self.on_scan: Callable[[], None] = lambda: None
         self.open: list[FakeStream] = []
+        self.closing = 0  # streams whose closing has begun
         self.broken = False
         self._listed = list(plugged)
         self._lock = threading.Lock()

@@ -269,3 +269,28 @@ def test_a_task_that_is_cancelled_while_a_device_opens_leaves_none_open() -> Non
         await until(lambda: not world.open)
 
     in_real_time(main())
+
+
+def test_a_task_that_is_cancelled_while_its_device_closes_waits_for_that() -> None:
+    async def main() -> None:
+        device = FakeDevice()
+        world = FakeSounddevice(device)
+        leave = asyncio.Event()
+
+        async def listen() -> None:
+            async with PortAudio(lambda: world).capture(""):
+                await leave.wait()
+
+        listening = asyncio.create_task(listen())
+        await device.running()
+        device.hold = hold = threading.Event()
+        leave.set()
+        await until(lambda: world.closing == 1)
+        listening.cancel()
+        await asyncio.sleep(0)
+        hold.set()
+        await asyncio.wait([listening])
+        assert world.open == []
+        assert listening.cancelled()
+
+    in_real_time(main())

@@ -96,11 +96,15 @@ class PortAudio:
             yield opened.capture
         finally:
             opened.capture.finish()
-            with suppress(TimeoutError):  # it is closed when the sound system answers again
-                async with asyncio.timeout(self._close_s):
-                    await asyncio.shield(loop.run_in_executor(self._worker, self._close, opened))
-            self._captures.discard(opened.capture)
-            self._all_closed.set()
+            closing = loop.run_in_executor(self._worker, self._close, opened)
+            try:  # no longer than this: it is closed when the sound system answers again
+                await asyncio.wait([closing], timeout=self._close_s)
+            except asyncio.CancelledError:  # the daemon stops, and its devices are closed first
+                await asyncio.wait([closing], timeout=self._close_s)
+                raise
+            finally:
+                self._captures.discard(opened.capture)
+                self._all_closed.set()
 
     async def _interrupt(self) -> None:
         """Have every open device closed. They are opened again after whoever holds ``_opening``."""
