@@ -41,7 +41,10 @@ def stderr() -> Console:
 def run(main: Coroutine[object, object, None]) -> None:
     """Runs ``main``; a ClientError is told to people and becomes the exit status."""
     try:
-        asyncio.run(_until_terminated(main))
+        try:
+            asyncio.run(_until_terminated(main))
+        except* BrokenPipeError as group:  # bare, or out of a group of tasks
+            raise BrokenPipeError from group
     except ClientError as error:
         stderr().print(f"captiond: {error} [{error.code}]", style="red", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)

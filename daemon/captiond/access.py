@@ -67,7 +67,9 @@ class Access:
 
 def shown_tokens(authorization: str | None, subprotocols: Iterable[str]) -> list[str]:
     """The tokens that a request shows, right or wrong: at most two. The address is no place for one."""
-    shown = [name[len(TOKEN_PREFIX) :] for name in subprotocols if name.startswith(TOKEN_PREFIX)]
+    offered = list(subprotocols)
+    pair = offered if SUBPROTOCOL in offered else []
+    shown = [name[len(TOKEN_PREFIX) :] for name in pair if name.startswith(TOKEN_PREFIX)]
     scheme, _, credentials = (authorization or "").partition(" ")
     if scheme.lower() == "bearer":
         shown.append(credentials.strip())

@@ -231,6 +231,8 @@ class App:
                 await context.sessions.drain("shutdown")
         except TimeoutError:
             log.warning("some streams had no final in time")
+            for session in context.sessions.present():
+                session.abandon()
         for box in context.hub.boxes():
             box.finish(CLOSE_SHUTDOWN, "the daemon is stopping")
         if self._parts:

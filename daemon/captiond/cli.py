@@ -212,8 +212,12 @@ def config_group() -> None:
 @config_option
 @set_option
 def config_check(config_path: Path | None, settings: tuple[str, ...]) -> None:
-    """Say whether the configuration can be used."""
-    config_file.check_files(config_file.load(config_path, settings))
+    """Say whether the configuration can be used, with the files that it names."""
+    from captiond.reload import prepare
+
+    config = config_file.load(config_path, settings)
+    config_file.check_files(config)
+    prepare(config, config)
     print("the configuration is good", file=sys.stderr)
 
 

@@ -61,7 +61,7 @@ def command(prefix: Path, user: bool, dry_run: bool, now: bool) -> None:
     live = prefix == Path("/")
     if user and not live:
         raise click.UsageError("--user writes into your own folders; it has no --prefix.")
-    if not user and live:
+    if not user and live and not dry_run:
         check_reachable()
     files = user_files() if user else system_files(prefix)
     if dry_run:

@@ -21,7 +21,7 @@ from captiond.sinks import SINKS
 # What is bound, loaded or compiled once.
 AT_THE_START = {
     "server": ("host", "port"),
-    "model": ("name", "device", "window_partial", "window_final", "batch"),
+    "model": ("name", "device", "precision", "window_partial", "window_final", "batch"),
     "limits": ("message_bytes", "handshake_ms"),
 }
 

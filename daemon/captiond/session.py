@@ -182,6 +182,12 @@ class Session:
             self._stream.close()
             self._advance()
 
+    def abandon(self) -> None:
+        """The time for its last finals is over: what was shown becomes final, the rest is told as lost."""
+        with self.boundary():
+            self._stream.jump_to_live("shutdown", wait=False)
+            self._tell()
+
     @contextmanager
     def boundary(self) -> Iterator[None]:
         """Where a fault of this stream stops: it ends this session and no other."""

@@ -120,11 +120,13 @@ class Stream:
         self._closed = True
         self._follow(self._listener.interrupt(EndReason.END))
 
-    def jump_to_live(self, reason: str = "behind") -> None:
-        """Give up every ended segment that no device has taken, for a live source too far behind.
+    def jump_to_live(self, reason: str = "behind", *, wait: bool = True) -> None:
+        """Give up every ended segment, for a live source too far behind; with ``wait`` not the one that runs.
 
         What was shown of them becomes their final, the rest is reported lost. The open segment goes on.
         """
+        if not wait:
+            self._running = None
         for segment in list(self._answers):
             if self._running is None or self._running[1].segment is not segment:
                 self._events += self._answers.give_up(segment, reason)

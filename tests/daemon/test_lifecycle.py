@@ -117,6 +117,11 @@ async def test_a_device_that_hangs_does_not_hold_the_stop_for_ever() -> None:
         await home.running
         assert asyncio.get_running_loop().time() - began < 10
         assert await speaker.closed() == 1001
+    started = [event["segment"] for event in speaker.all("speech.started")]
+    answered = [e["segment"] for kind in (FINAL, "transcript.suppressed") for e in speaker.all(kind)]
+    assert answered == started, "each segment has its answer, however empty"
+    assert [event["reason"] for event in speaker.all("audio.lost")] == ["shutdown"]
+    assert [event["reason"] for event in speaker.all("stream.closed")] == ["shutdown"]
 
 
 async def test_a_device_that_fails_costs_one_pass_not_the_daemon() -> None:

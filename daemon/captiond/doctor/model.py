@@ -14,8 +14,8 @@ from captiond_engine.engine import Engine
 from captiond_engine.errors import CaptiondError, ModelError, ModelNotFoundError
 from captiond_engine.types import SAMPLE_RATE_HZ
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.graphs import BUILDERS, GraphStore, estimate_s, graph_key
-from captiond_engine.whisper.loading import choose_device
+from captiond_engine.whisper.graphs import GraphStore, estimate_s, graph_key
+from captiond_engine.whisper.loading import choose_device, decoders
 from captiond_engine.whisper.torch_file import read_torch_file
 from captiond_engine.whisper.weights import read_json
 
@@ -98,8 +98,9 @@ def graphs(config: Config) -> list[Finding]:
         chosen = choose_device(config.model.device)
     except CaptiondError:
         return []  # told by the model's or the device's own check
+    wanted = ("encode", decoders(chosen, config.model.precision)[0].kind)
     missing = [
-        kind for kind in BUILDERS if not (store.folder / f"{graph_key(kind, shape, chosen)}.mef").is_file()
+        kind for kind in wanted if not (store.folder / f"{graph_key(kind, shape, chosen)}.mef").is_file()
     ]
     if not os.access(nearest(store.folder), os.W_OK):
         advice = "Give this user the folder, or another one with CAPTIOND_CACHE_DIR."
