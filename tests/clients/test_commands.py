@@ -148,3 +148,21 @@ async def test_a_container_on_standard_input_is_not_spoken_as_noise() -> None:
     assert done.status == 2
     assert "Standard input is Ogg" in done.err
     assert "audio_invalid" in done.err
+
+
+async def test_a_reader_that_goes_away_ends_speaking_quietly(tmp_path: Path) -> None:
+    file = sound_file(tmp_path / "talk.wav", 16_000, 1)
+    async with fake_daemon() as daemon:
+        speaking = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "captiond", "speak", str(file), "--url", daemon.url),
+            *("--pace", "fast", "--format", "json"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert speaking.stdout is not None
+        assert speaking.stderr is not None
+        transport = speaking._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+        transport.close()  # before it has written anything
+        said = (await speaking.stderr.read()).decode()
+        await speaking.wait()
+    assert "Traceback" not in said
