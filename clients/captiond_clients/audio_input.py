@@ -65,7 +65,7 @@ class AudioFile:
         import av
 
         try:
-            container = av.open(str(self._path))
+            container = av.open(str(self._path), metadata_errors="replace")
             if container.streams.best("audio") is None:
                 raise AudioError(f"{self._path} has no audio in it.")
         except (av.FFmpegError, OSError) as error:

@@ -94,12 +94,13 @@ class _Pipe(io.RawIOBase):
         return len(bytes(data))
 
 
-def record(pcm: Float32Array, kind: Kind = WEBM, *, gap_at: int = 0, gap: int = 0) -> bytes:
+def record(pcm: Float32Array, kind: Kind = WEBM, *, gap_at: int = 0, gap: int = 0, title: str = "") -> bytes:
     """``pcm`` recorded. ``gap``: samples of time that pass unrecorded after the sample ``gap_at``."""
     seekable = kind.muxer in ("ipod", "mp4", "mov", "3gp", "wav", "w64", "aiff", "caf", "avi", "asf", "flac")
     target: Any = io.BytesIO() if seekable else _Pipe()
     with av.open(target, "w", format=kind.muxer, options=dict(kind.options)) as container:
         stream = container.add_stream(kind.codec, rate=kind.rate_hz, layout=kind.layout)
+        container.metadata.update({"title": title} if title else {})
         if kind.bit_rate:
             stream.bit_rate = kind.bit_rate
         for frame in _frames(pcm, stream.codec_context, kind):

@@ -5,6 +5,7 @@ Each layer is also tried alone, as on a kernel that lacks the others.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -212,3 +213,21 @@ def test_the_filter_is_for_this_processor() -> None:
     if Path("/proc/sys/kernel/seccomp/actions_avail").exists():
         assert "errno" in Path("/proc/sys/kernel/seccomp/actions_avail").read_text()
     assert os.uname().machine in syscalls.ARCHITECTURES
+
+
+def test_a_decoder_imports_nothing_heavy() -> None:
+    """It is started for every speaker with a container; what it does not load it cannot misuse either."""
+    script = (
+        "import sys; sys.path[:0] = sys.argv[1:]; import captiond.containers.decode, captiond.containers.web; "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    spec = importlib.util.find_spec("av")
+    if spec is None or spec.origin is None:
+        pytest.skip("needs PyAV: pip install 'captiond[av]'")
+    folders = [DAEMON, str(Path(spec.origin).parents[1])]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script, *folders], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "av" in loaded
+    assert not loaded & {"max", "numpy", "asyncio", "captiond_engine", "websockets", "msgspec", "subprocess"}

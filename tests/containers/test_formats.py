@@ -120,6 +120,13 @@ async def test_time_that_was_not_recorded_is_a_gap_and_silence_in_a_file(tmp_pat
     assert abs(length - len(PCM) - 48_000) <= WITHIN
 
 
+async def test_a_title_in_another_encoding_is_no_reason_to_hear_nothing(tmp_path: Path) -> None:
+    data = record(PCM, Kind("matroska", "aac"), title="Grusse aus Koln")
+    (tmp_path / "clip.mkv").write_bytes(data.replace(b"Grusse", b"Gr\xfc\xdfe "))
+    async with file_of(tmp_path / "clip.mkv") as decoder:
+        assert_same_sound(sound(await everything(decoder)), PCM)
+
+
 async def test_a_video_s_sound_is_taken_and_its_pictures_are_not_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "talk.mp4"
     path.write_bytes(with_pictures(PCM))

@@ -20,10 +20,10 @@ import av.subtitles.stream  # else imported with the first container, when nothi
 from captiond.containers import media
 from captiond.containers.confinement import confine
 from captiond.containers.framing import HEADER, MOST_BYTES, SAMPLES, Kind, pack, read_exactly, write_all
+from captiond.containers.opening import open_address, open_file, open_stream
 from captiond.containers.sound import Mono, Timeline, Unsupported
 
 STDIN, STDOUT = 0, 1
-FEW_BYTES = 16_384  # read from the daemon at once
 SILENT_BYTES = 16 << 20  # of a container without any sound in them
 DAMAGED_IN_A_ROW = 100  # packets
 
@@ -155,42 +155,6 @@ def _best_audio(container: Any) -> Any:
     return best
 
 
-def open_container(request: dict[str, Any], outlet: Outlet, fetcher: Any) -> Any:
-    """The container that ``request`` asks for, opened as far as its first packets."""
-    options = {
-        "format_whitelist": ",".join(media.DEMUXERS),
-        "codec_whitelist": ",".join(media.CODECS),
-        "protocol_whitelist": "none",
-    }
-    if request["mode"] == "bytes":
-        # Nothing is guessed ahead: sound comes out with the packet that it is in.
-        options |= {"probesize": "32", "analyzeduration": "0"}
-        return av.open(
-            Inlet(outlet), format=request["format"], container_options=options, buffer_size=FEW_BYTES
-        )
-    if request["mode"] == "file":
-        return av.open(os.fdopen(request["descriptor"], "rb", buffering=0), container_options=options)
-    timeout_s = float(request["timeout_s"])
-    microseconds = str(round(timeout_s * 1e6))
-    options |= {
-        "protocol_whitelist": ",".join(media.PROTOCOLS),
-        "probesize": "500000",
-        "analyzeduration": "2000000",
-        "rtsp_transport": "tcp",
-        "allowed_media_types": "audio",
-        "live_start_index": "-1",  # HLS: what is said now, not what was said three segments ago
-        "rw_timeout": microseconds,
-        "timeout": microseconds,
-        "user_agent": "captiond",
-        "http_persistent": "0",  # PyAV's own opening of addresses knows no connection that stays
-        "http_multiple": "0",
-    }
-    opening: dict[str, Any] = {"container_options": options, "timeout": (timeout_s, timeout_s)}
-    if fetcher is None:
-        return av.open(request["url"], **opening)
-    return av.open(fetcher.url, format=fetcher.format(), io_open=fetcher.open, **opening)
-
-
 def main(parent: int) -> None:
     """Decode what the first message asks for, until its end. Never returns after a failure."""
     outlet = Outlet()
@@ -221,7 +185,14 @@ def main(parent: int) -> None:
 
 def decode(request: dict[str, Any], outlet: Outlet, fetcher: Any) -> None:
     """All of one container."""
-    with open_container(request, outlet, fetcher) as container:
+    match request["mode"]:
+        case "bytes":
+            container = open_stream(request["format"], Inlet(outlet))
+        case "file":
+            container = open_file(request["descriptor"])
+        case _:
+            container = open_address(request["url"], float(request["timeout_s"]), fetcher)
+    with container:
         decoding = Decoding(container, outlet, from_start=request["mode"] == "file")
         outlet.tell(Kind.OPENED, json.dumps(decoding.describe()).encode())
         decoding.run()
