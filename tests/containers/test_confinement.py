@@ -218,7 +218,8 @@ def test_the_filter_is_for_this_processor() -> None:
 def test_a_decoder_imports_nothing_heavy() -> None:
     """It is started for every speaker with a container; what it does not load it cannot misuse either."""
     script = (
-        "import sys; sys.path[:0] = sys.argv[1:]; import captiond.containers.decode, captiond.containers.web; "
+        "import sys; sys.path[:0] = sys.argv[1:]; "
+        "import captiond.containers.decode, captiond.containers.web; "
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     spec = importlib.util.find_spec("av")
