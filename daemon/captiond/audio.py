@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -57,8 +58,19 @@ async def open_audio(path: Path) -> AsyncIterator[AudioFile]:
             says_ms = opened.length_ms if isinstance(opened, Opened) else None
             yield AudioFile(_container_blocks(heard), says_ms)
         return
-    with file:
-        yield AudioFile(_soundfile_blocks(path, file), int(file.frames) * 1000 // int(file.samplerate))
+    reading = threading.Lock()
+    try:
+        blocks = _soundfile_blocks(path, file, reading)
+        yield AudioFile(blocks, int(file.frames) * 1000 // int(file.samplerate))
+    finally:
+        # A read whose reader was cancelled goes on in its thread, and libsndfile crashes where the file is
+        # closed under it.
+        await asyncio.to_thread(_close, file, reading)
+
+
+def _close(file: soundfile.SoundFile, reading: threading.Lock) -> None:
+    with reading:
+        file.close()
 
 
 def _soundfile(path: Path) -> soundfile.SoundFile | None:
@@ -95,13 +107,20 @@ async def _container_blocks(heard: AsyncIterator[Heard]) -> AsyncIterator[Float3
                 yield np.zeros(min(BLOCK_SAMPLES, each.samples - start), np.float32)
 
 
-async def _soundfile_blocks(path: Path, file: soundfile.SoundFile) -> AsyncIterator[Float32Array]:
+async def _soundfile_blocks(
+    path: Path, file: soundfile.SoundFile, reading: threading.Lock
+) -> AsyncIterator[Float32Array]:
     rate_hz = int(file.samplerate)
     blocks = file.blocks(BLOCK_S * rate_hz, dtype="float32", always_2d=True)
     mono = (np.nan_to_num(block.mean(axis=1, dtype=np.float32), posinf=0, neginf=0) for block in blocks)
     pieces = _resampled(mono, rate_hz)
+
+    def read() -> Float32Array | None:
+        with reading:
+            return next(pieces, None)
+
     try:
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        while (piece := await asyncio.to_thread(read)) is not None:
             yield np.clip(piece, -1, 1)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise AudioError(f"{path}: cannot be read to its end ({_reason(error)}).") from None
