@@ -1,7 +1,7 @@
-"""Attention of rows, one query at a time: to their slot's cached positions, or to its encoder output.
+"""Attention of rows, one query at a time: to their slot's cached positions, or to what its seat heard.
 
-Keys and values lie as [slots, heads, positions, 64], as the encoder graph leaves them: one position of one head is 64
-numbers, so both products read memory in order and need no packing.
+Keys and values lie as [slots or seats, heads, positions, 64], as the encoder graph leaves them: one position of one head
+is 64 numbers, so both products read memory in order and need no packing.
 """
 
 from std.math import exp
@@ -120,9 +120,10 @@ struct SelfAttention:
 
 @register("captiond_cross_attention")
 struct CrossAttention:
-    """Each row attends to all positions of its slot's encoder output; `q` [R, E] to `y` [R, E].
+    """Each row attends to what its slot's seat heard; `q` [R, E] to `y` [R, E].
 
-    Keys and values may be float32 or bfloat16. Raises where a slot is not among them.
+    `seats` [B, 2]: each slot's seat, and the number of positions heard there. Keys and values may be float32 or
+    bfloat16. Raises where a slot or seat is not there, or holds fewer positions.
     """
 
     @staticmethod
@@ -133,23 +134,30 @@ struct CrossAttention:
         q: InputTensor[dtype=F32, rank=2, ...],
         rows: InputTensor[dtype=I32, rank=2, ...],
         counts: InputTensor[dtype=I32, rank=1, ...],
-        keys: InputTensor[dtype=KEPT, rank=4, ...],
-        values: InputTensor[dtype=KEPT, rank=4, ...],
+        seats: InputTensor[dtype=I32, rank=2, ...],
+        keys: MutableTensor[dtype=KEPT, rank=4, ...],
+        values: MutableTensor[dtype=KEPT, rank=4, ...],
     ) raises:
         var count = min(Int(counts.unsafe_ptr()[unsafe_offset=0]), q.dim_size(0))
         var heads = keys.dim_size(1)
-        var positions = keys.dim_size(2)
+        var room = keys.dim_size(2)
         var row = rebind[Ints](rows.unsafe_ptr())
+        var seat = rebind[Ints](seats.unsafe_ptr())
+        var heard = 0
         for r in range(count):
             var slot = Int(row[unsafe_offset = 4 * r + 1])
-            if slot < 0 or slot >= keys.dim_size(0):
-                raise Error("a row's slot has no encoder output")
+            if slot < 0 or slot >= seats.dim_size(0):
+                raise Error("a row's slot has no seat")
+            var place = Int(seat[unsafe_offset = 2 * slot])
+            var positions = Int(seat[unsafe_offset = 2 * slot + 1])
+            if place < 0 or place >= keys.dim_size(0) or positions < 1 or positions > room:
+                raise Error("a slot's seat is not there, or heard more than fits in it")
+            heard += positions
         var query = rebind[Floats](q.unsafe_ptr())
         var k = rebind[Pointer[Scalar[KEPT], MutUntrackedOrigin]](keys.unsafe_ptr())
         var v = rebind[Pointer[Scalar[KEPT], MutUntrackedOrigin]](values.unsafe_ptr())
         var out = rebind[Floats](y.unsafe_ptr())
-        var room = positions + WIDTH
-        var memory = unsafe_alloc[Float32](2 * room)
+        var memory = unsafe_alloc[Float32](2 * (room + WIDTH))
         var scores = rebind[Floats](memory)
 
         def some_heads(which: Int) {imm}:
@@ -158,17 +166,17 @@ struct CrossAttention:
             for head in range(first, end):  # rows inside: a head's keys and values stay in the core's cache
                 for r in range(count):
                     var slot = Int(row[unsafe_offset = 4 * r + 1])
-                    var at = (slot * heads + head) * positions * HEAD
+                    var at = (Int(seat[unsafe_offset = 2 * slot]) * heads + head) * room * HEAD
                     attend[KEPT, WIDTH](
                         query.unsafe_offset((r * heads + head) * HEAD),
                         k.unsafe_offset(at),
                         v.unsafe_offset(at),
-                        positions,
-                        scores.unsafe_offset(max(which, 0) * room),
+                        Int(seat[unsafe_offset = 2 * slot + 1]),
+                        scores.unsafe_offset(max(which, 0) * (room + WIDTH)),
                         out.unsafe_offset((r * heads + head) * HEAD),
                     )
 
-        if HANDS == 2 and count * heads * positions * HEAD * 2 * size_of[KEPT]() >= SHARED_FROM:
+        if HANDS == 2 and heard * heads * HEAD * 2 * size_of[KEPT]() >= SHARED_FROM:
             sync_parallelize(some_heads, 2)
         else:
             some_heads(ALL)

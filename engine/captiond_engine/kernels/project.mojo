@@ -17,6 +17,8 @@ comptime PLAIN = 0
 comptime GELU = 1
 comptime ADD = 2  # to what is there already
 
+comptime MANY_ROWS = 64  # so many are worth the time that it takes to wake other threads
+
 
 @fieldwise_init
 struct Layer(Copyable, Movable):
@@ -80,10 +82,10 @@ def tile[
                     finish[AFTER, 1](y, at + lane, product[lane])
 
 
-def project[
+def project_few[
     WEIGHT: DType, AFTER: Int, WIDTH: Int, HANDS: Int
 ](layer: Layer, rows: Rows, y: Floats, count: Int):
-    """All outputs of `count` rows; a layer of many bytes in two halves, each on a core of its own."""
+    """All outputs of a few rows; a layer of many bytes in two halves, each on a core of its own."""
     var blocks = (layer.outputs + BLOCK - 1) // BLOCK
     var middle = blocks // 2 * BLOCK
 
@@ -92,7 +94,7 @@ def project[
         var end = middle if which == 0 else layer.outputs
         project_outputs[WEIGHT, AFTER, WIDTH](layer, rows, y, count, first, end)
 
-    if HANDS == 2 and blocks * layer.inputs * (256 // group[WEIGHT]()) >= SHARED_FROM:
+    if HANDS > 1 and blocks * layer.inputs * (256 // group[WEIGHT]()) >= SHARED_FROM:
         sync_parallelize(half, 2)
     else:
         project_outputs[WEIGHT, AFTER, WIDTH](layer, rows, y, count, 0, layer.outputs)
@@ -112,40 +114,49 @@ def project_outputs[
 
 
 def project_rows[
-    WEIGHT: DType, AFTER: Int, WIDTH: Int, HANDS: Int
-](layer: Layer, x: Floats, y: Floats, count: Int):
-    """`project`, with rows rounded to bytes first where the weights are bytes."""
-    comptime if WEIGHT == DType.uint8:
-        var bytes = unsafe_alloc[Int8](count * layer.inputs)
-        var scale_and_sum = unsafe_alloc[Float32](2 * count)
-        for row in range(count):
-            var target = rebind[Pointer[Int8, MutUntrackedOrigin]](bytes.unsafe_offset(row * layer.inputs))
-            var found = quantise[WIDTH](x.unsafe_offset(row * layer.inputs), target, layer.inputs)
-            scale_and_sum[unsafe_offset = 2 * row] = found[0]
-            scale_and_sum[unsafe_offset = 2 * row + 1] = found[1]
-        var rows = Rows(x, rebind[Ints](bytes.unsafe_bitcast[Int32]()), rebind[Floats](scale_and_sum))
-        project[WEIGHT, AFTER, WIDTH, HANDS](layer, rows, y, count)
-        bytes.unsafe_free()
-        scale_and_sum.unsafe_free()
-    else:
-        project[WEIGHT, AFTER, WIDTH, HANDS](layer, Rows(x, layer.words, x), y, count)
-
-
-def norm_and_project[
-    WEIGHT: DType, AFTER: Int, WIDTH: Int, HANDS: Int
+    WEIGHT: DType, NORM: Bool, AFTER: Int, WIDTH: Int, HANDS: Int
 ](layer: Layer, norm: Floats, x: Floats, y: Floats, count: Int):
+    """All outputs of `count` rows, with layer norm first if NORM, and rounded to bytes where the weights are bytes.
+
+    Many rows are shared by HANDS threads, each of which then reads all weights; of few rows see `project_few`.
+    """
     var width = layer.inputs
-    var normed = unsafe_alloc[Float32](count * width)
-    for row in range(count):
-        layer_norm[WIDTH](
-            x.unsafe_offset(row * width),
-            norm,
-            norm.unsafe_offset(width),
-            rebind[Floats](normed.unsafe_offset(row * width)),
-            width,
-        )
-    project_rows[WEIGHT, AFTER, WIDTH, HANDS](layer, rebind[Floats](normed), y, count)
+    var normed = unsafe_alloc[Float32](count * width if NORM else 1)
+    var bytes = unsafe_alloc[Int8](count * width if WEIGHT == DType.uint8 else 4)
+    var scale_and_sum = unsafe_alloc[Float32](2 * count)
+    var shares = 2 * HANDS if HANDS > 1 and count >= MANY_ROWS else 1
+
+    def share(which: Int) {imm}:
+        var first = count * which // shares
+        var end = count * (which + 1) // shares
+        var mine = x.unsafe_offset(first * width)
+        comptime if NORM:
+            mine = rebind[Floats](normed.unsafe_offset(first * width))
+            for row in range(first, end):
+                var target = rebind[Floats](normed.unsafe_offset(row * width))
+                layer_norm[WIDTH](x.unsafe_offset(row * width), norm, norm.unsafe_offset(width), target, width)
+        var scales = rebind[Floats](scale_and_sum.unsafe_offset(2 * first))
+        comptime if WEIGHT == DType.uint8:
+            for row in range(end - first):
+                var target = rebind[Pointer[Int8, MutUntrackedOrigin]](bytes.unsafe_offset((first + row) * width))
+                var found = quantise[WIDTH](mine.unsafe_offset(row * width), target, width)
+                scales[unsafe_offset = 2 * row] = found[0]
+                scales[unsafe_offset = 2 * row + 1] = found[1]
+        var words = rebind[Ints](bytes.unsafe_offset(first * width if WEIGHT == DType.uint8 else 0).unsafe_bitcast[Int32]())
+        var rows = Rows(mine, words, scales)
+        var out = y.unsafe_offset(first * layer.outputs)
+        if shares == 1:
+            project_few[WEIGHT, AFTER, WIDTH, HANDS](layer, rows, out, count)
+        else:
+            project_outputs[WEIGHT, AFTER, WIDTH](layer, rows, out, end - first, 0, layer.outputs)
+
+    if shares == 1:
+        share(0)
+    else:
+        sync_parallelize(share, shares)
     normed.unsafe_free()
+    bytes.unsafe_free()
+    scale_and_sum.unsafe_free()
 
 
 @register("captiond_norm_project")
@@ -171,7 +182,7 @@ struct NormProject:
             x.dim_size(1),
             y.dim_size(1),
         )
-        norm_and_project[WEIGHT, PLAIN, WIDTH, HANDS](
+        project_rows[WEIGHT, True, PLAIN, WIDTH, HANDS](
             layer,
             rebind[Floats](norm.unsafe_ptr()),
             rebind[Floats](x.unsafe_ptr()),
@@ -203,7 +214,7 @@ struct NormProjectGelu:
             x.dim_size(1),
             y.dim_size(1),
         )
-        norm_and_project[WEIGHT, GELU, WIDTH, HANDS](
+        project_rows[WEIGHT, True, GELU, WIDTH, HANDS](
             layer,
             rebind[Floats](norm.unsafe_ptr()),
             rebind[Floats](x.unsafe_ptr()),
@@ -240,4 +251,5 @@ struct ProjectAdd:
         var after = rebind[Floats](y.unsafe_ptr())
         for i in range(count * layer.outputs):
             after[unsafe_offset=i] = before[unsafe_offset=i]
-        project_rows[WEIGHT, ADD, WIDTH, HANDS](layer, rebind[Floats](x.unsafe_ptr()), after, count)
+        var input = rebind[Floats](x.unsafe_ptr())
+        project_rows[WEIGHT, False, ADD, WIDTH, HANDS](layer, input, input, after, count)

@@ -53,7 +53,7 @@ struct Wanted:
     """The rows of a prompt pass that the output layer needs: `x` [R, E] to `y` [2 B, E].
 
     Row `slot` of `y` is the slot's wanted row, row `B + slot` its start-of-transcript. `next` [B, 4] are the wanted
-    rows themselves; `all` [1] counts the rows of `y`. Raises where a slot is not below B.
+    rows themselves; `all` [1] counts the rows of `y`, B where no row is a start. Raises where a slot is not below B.
     """
 
     @staticmethod
@@ -76,9 +76,12 @@ struct Wanted:
             out[unsafe_offset=i] = 0
         for i in range(4 * slots):
             kept[unsafe_offset=i] = 0
+        var wanted = slots
         for r in range(rows.dim_size(0)):
             var slot = Int(row[unsafe_offset = 4 * r + 1])
             var wants = row[unsafe_offset = 4 * r + 3]
+            if wants & START:
+                wanted = 2 * slots
             if slot < 0 or slot >= slots:
                 raise Error("a row's slot is not below the number of slots")
             for i in range(width):
@@ -90,7 +93,7 @@ struct Wanted:
             if wants & WANTED:
                 for i in range(4):
                     kept[unsafe_offset = 4 * slot + i] = row[unsafe_offset = 4 * r + i]
-        all.unsafe_ptr()[unsafe_offset=0] = Int32(2 * slots)
+        all.unsafe_ptr()[unsafe_offset=0] = Int32(wanted)
 
 
 @always_inline
@@ -197,7 +200,10 @@ struct Choose:
 
 @register("captiond_probability")
 struct Probability:
-    """`y` [B, 1] = softmax(logits)[token], for the second B rows of `logits` [2 B, V]; `token` [1]."""
+    """`y` [B, 1] = softmax(logits)[token], for the second B rows of `logits` [2 B, V]; `token` [1].
+
+    0 where only B rows were computed (`counts` [1]): there was no start-of-transcript.
+    """
 
     @staticmethod
     def execute[
@@ -205,6 +211,7 @@ struct Probability:
     ](
         y: OutputTensor[dtype=F32, rank=2, ...],
         logits: InputTensor[dtype=F32, rank=2, ...],
+        counts: InputTensor[dtype=I32, rank=1, ...],
         token: InputTensor[dtype=I32, rank=1, ...],
     ) raises:
         var vocabulary = logits.dim_size(1)
@@ -212,7 +219,11 @@ struct Probability:
         if chosen < 0 or chosen >= vocabulary or logits.dim_size(0) != 2 * y.dim_size(0):
             raise Error("a token is outside the vocabulary, or logits are not two a slot")
         var slots = y.dim_size(0)
+        var started = Int(counts.unsafe_ptr()[unsafe_offset=0]) == 2 * slots
         for r in range(slots):
+            if not started:
+                y.unsafe_ptr()[unsafe_offset=r] = 0
+                continue
             var row = rebind[Floats](logits.unsafe_ptr()).unsafe_offset((slots + r) * vocabulary)
             var whole = vocabulary - vocabulary % WIDTH
             var largest = Lanes[WIDTH](LOWEST)

@@ -1,15 +1,18 @@
-"""Device memory that decodes write into: self-attention K/V and output buffers, by number of rows.
+"""Device memory that outlives a call: seats for what the encoder heard, and what decodes write into.
 
-Buffers are made once for each number of rows and used again: a decode reads only positions that it wrote
-itself, so what a row held before never shows.
+A seat holds one window's cross-attention K/V of every decoder layer. Seats and decode buffers are made once
+and used again: a decode reads only positions that were written for it, so what a seat or a row held before
+never shows. Knows no graph.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from max.driver import Buffer, Device
+from max.dtype import DType
 
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 
@@ -24,29 +27,75 @@ class DecodeBuffers:
 
 
 class BufferPool:
-    """Decode buffers of one model; at most ``kept`` batch sizes are remembered, the oldest goes first."""
+    """Decode buffers of one model. On a CPU all numbers of rows are views of one allocation."""
 
     def __init__(self, config: WhisperConfig, device: Device, kept: int = 4) -> None:
         self._config, self._device, self._kept = config, device, kept
         self._by_rows: dict[int, DecodeBuffers] = {}
+        self._memory: list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = []
 
     def rows(self, rows: int) -> DecodeBuffers:
-        """Buffers for ``rows`` rows; the same ones at every call."""
+        """Buffers for ``rows`` rows; the same memory at every call."""
         if rows not in self._by_rows:
-            if len(self._by_rows) >= self._kept:
+            if self._device.is_host and (not self._memory or len(self._memory[0]) < rows):
+                self._by_rows.clear()
+                self._memory = self._arrays(rows)
+            elif len(self._by_rows) >= self._kept:
                 self._by_rows.pop(next(iter(self._by_rows)))
-            self._by_rows[rows] = self._allocate(rows)
+            arrays = [array[:rows] for array in self._memory] or self._arrays(rows)
+            tokens, log_probabilities, *caches = (Buffer.from_numpy(a).to(self._device) for a in arrays)
+            self._by_rows[rows] = DecodeBuffers(tokens, log_probabilities, tuple(caches))
         return self._by_rows[rows]
 
-    def _allocate(self, rows: int) -> DecodeBuffers:
+    def _arrays(self, rows: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
         config = self._config
         cache = (rows, config.n_text_head, config.n_text_ctx, HEAD_WIDTH)
+        caches = [np.zeros(cache, np.float32) for _ in range(2 * config.n_text_layer)]
         out = (rows, config.n_text_ctx)
-        return DecodeBuffers(
-            self._zeros(out, np.int64),
-            self._zeros(out, np.float32),
-            tuple(self._zeros(cache, np.float32) for _ in range(2 * config.n_text_layer)),
-        )
+        return [np.zeros(out, np.int64), np.zeros(out, np.float32), *caches]
 
-    def _zeros(self, shape: tuple[int, ...], dtype: type[np.generic]) -> Buffer:
-        return Buffer.from_numpy(np.zeros(shape, dtype)).to(self._device)
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One window's place: ``index`` in the buffers, ``positions`` that were heard, ``turn`` of its use."""
+
+    index: int
+    positions: int
+    turn: int
+
+
+class Seats:
+    """Cross-attention K/V [W, H, S, D], a pair of buffers for each decoder layer; W grows as it is needed."""
+
+    def __init__(self, config: WhisperConfig, device: Device, kept: DType = DType.float32) -> None:
+        self._config, self._device, self._kept = config, device, kept
+        self._turns: list[int] = []
+        self._turn = self._next = 0
+        self.buffers: tuple[Buffer, ...] = ()
+
+    def reserve(self, count: int) -> None:
+        """Make sure that ``count`` windows can be taken one after another without losing one of them."""
+        self._next = 0
+        if count <= len(self._turns):
+            return
+        config = self._config
+        shape = (count, config.n_text_head, config.n_audio_ctx, HEAD_WIDTH)
+        self.buffers = ()  # the old ones go before new ones come
+        self.buffers = tuple(
+            Buffer.zeros(shape, self._kept, device=self._device) for _ in range(2 * config.n_text_layer)
+        )
+        self._turns = [0] * count
+
+    def take(self, count: int, positions: int) -> tuple[Seat, ...]:
+        """Seats side by side for ``count`` windows of ``positions``. Whoever had them loses them."""
+        if self._next + count > len(self._turns):
+            self.reserve(count)
+        first, self._next = self._next, self._next + count
+        self._turn += 1
+        self._turns[first : self._next] = [self._turn] * count
+        return tuple(Seat(index, positions, self._turn) for index in range(first, self._next))
+
+    def check(self, seats: Sequence[Seat]) -> None:
+        """Raise ValueError where one of ``seats`` was taken again since."""
+        if any(seat.index >= len(self._turns) or self._turns[seat.index] != seat.turn for seat in seats):
+            raise ValueError("an encoding was used after its seat had been given to another window")

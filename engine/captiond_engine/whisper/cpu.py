@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -25,3 +26,13 @@ def lanes(described: str) -> int:
     if words >= _AVX512:
         return 16
     return 8 if words >= _AVX2 else 4
+
+
+def has_halves(described: str) -> bool:
+    """Whether the processor multiplies pairs of bfloat16, in vectors of 16 lanes."""
+    return lanes(described) == 16 and "avx512_bf16" in described.split()
+
+
+def hands() -> int:
+    """Threads that share the encoder's work: the processors that this process may run on, at most 16."""
+    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

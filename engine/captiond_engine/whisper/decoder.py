@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from captiond_engine.types import Float32Array
 from captiond_engine.whisper import layers
+from captiond_engine.whisper.cache import Seat
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 from captiond_engine.whisper.layers import CPU, F32, I64, WeightBank
 
@@ -27,10 +28,12 @@ BLOCKED = np.float32(-1e30)  # additive mask: finite, so that a fully masked row
 @dataclass(frozen=True, slots=True)
 class DecodeInputs:
     """One decode as both kinds of decoder take it: a prompt each row, where start-of-transcript stands in
-    it, the text context, most new tokens, end-of-text and no-speech. All sizes have been checked."""
+    it, the seat that the row listens to, the text context, most new tokens, end-of-text and no-speech. All
+    sizes have been checked."""
 
     prompts: Sequence[Sequence[int]]
     starts: Sequence[int]
+    seats: Sequence[Seat]
     context: int
     max_new: int
     end_of_text: int
@@ -39,11 +42,12 @@ class DecodeInputs:
 
 @dataclass(frozen=True, slots=True)
 class PromptArrays:
-    """Host-made inputs of one decode. B rows, P the longest prompt, T the text context.
+    """Host-made inputs of one decode. B rows, P the longest prompt, T the text context, S the most positions.
 
     ``tokens`` int64 [B, P] padded on the left · ``positions`` int64 [B, P] · ``next_positions`` int64 [B] ·
     ``prefill_mask`` float32 [B, 1, P, P] · ``step_mask`` float32 [B, 1, 1, T] · ``start_rows`` float32
-    [B, 1, P], one at the start-of-transcript token.
+    [B, 1, P], one at the start-of-transcript token · ``seats`` int64 [B] · ``heard_mask`` float32
+    [B, 1, 1, S].
     """
 
     tokens: NDArray[np.int64]
@@ -52,12 +56,14 @@ class PromptArrays:
     prefill_mask: Float32Array
     step_mask: Float32Array
     start_rows: Float32Array
+    seats: NDArray[np.int64]
+    heard_mask: Float32Array
 
 
-def prompt_arrays(
-    prompts: Sequence[Sequence[int]], starts: Sequence[int], context: int, pad: int
-) -> PromptArrays:
-    """Arrays for ``prompts`` of unequal length; ``starts``: where start-of-transcript stands in each."""
+def prompt_arrays(decode: DecodeInputs) -> PromptArrays:
+    """Arrays for prompts and audio of unequal length."""
+    prompts, starts, context, pad = decode.prompts, decode.starts, decode.context, decode.end_of_text
+    heard = np.array([seat.positions for seat in decode.seats])
     rows, longest = len(prompts), max(len(prompt) for prompt in prompts)
     tokens = np.full((rows, longest), pad, np.int64)
     positions = np.zeros((rows, longest), np.int64)
@@ -75,12 +81,15 @@ def prompt_arrays(
         step_mask[row, 0, 0, :left] = BLOCKED
         start_rows[row, 0, left + start] = 1.0
     lengths = np.array([len(prompt) for prompt in prompts], np.int64)
-    return PromptArrays(tokens, positions, lengths, prefill_mask, step_mask, start_rows)
+    seats = np.array([seat.index for seat in decode.seats], np.int64)
+    beyond = np.arange(heard.max()) >= heard[:, None]
+    heard_mask = np.where(beyond, BLOCKED, np.float32(0))[:, None, None].astype(np.float32)
+    return PromptArrays(tokens, positions, lengths, prefill_mask, step_mask, start_rows, seats, heard_mask)
 
 
 def prompt_inputs(decode: DecodeInputs, device: Device) -> list[Buffer]:
     """The first inputs of the graph, up to the suppression masks."""
-    arrays = prompt_arrays(decode.prompts, decode.starts, decode.context, decode.end_of_text)
+    arrays = prompt_arrays(decode)
     on_device = [getattr(arrays, field.name) for field in fields(PromptArrays)]
     control = [np.array(decode.end_of_text, np.int64), np.array([decode.no_speech], np.int64)]
     before = [Buffer.from_numpy(np.ascontiguousarray(array)).to(device) for array in on_device]
@@ -98,6 +107,8 @@ class _Inputs:
     prefill_mask: TensorValue
     step_mask: TensorValue
     start_rows: TensorValue
+    seats: TensorValue
+    heard_mask: TensorValue
     max_new: TensorValue
     end_of_text: TensorValue
     no_speech: TensorValue
@@ -107,7 +118,7 @@ class _Inputs:
     out_log_probabilities: BufferValue
     keys: list[BufferValue]
     values: list[BufferValue]
-    cross: list[TensorValue]
+    cross: list[BufferValue]
 
 
 def _input_types(config: WhisperConfig, device: DeviceRef) -> list[TensorType | BufferType]:
@@ -123,6 +134,8 @@ def _input_types(config: WhisperConfig, device: DeviceRef) -> list[TensorType | 
         tensor(F32, "B", 1, "P", "P"),
         tensor(F32, "B", 1, 1, context),
         tensor(F32, "B", 1, "P"),
+        tensor(I64, "B"),
+        tensor(F32, "B", 1, 1, "S"),
         tensor(I64, on=CPU),
         tensor(I64),
         tensor(I64, 1),
@@ -131,22 +144,21 @@ def _input_types(config: WhisperConfig, device: DeviceRef) -> list[TensorType | 
         BufferType(I64, ("B", context), device=device),
         BufferType(F32, ("B", context), device=device),
         *[cache] * (2 * config.n_text_layer),
-        *[tensor(F32, "B", heads, "S", HEAD_WIDTH)] * (2 * config.n_text_layer),
+        *[BufferType(F32, ("W", heads, config.n_audio_ctx, HEAD_WIDTH), device=device)]
+        * (2 * config.n_text_layer),
     ]
 
 
 def _read_inputs(config: WhisperConfig, graph: Graph) -> _Inputs:
     depth = config.n_text_layer
-    head, caches, cross = graph.inputs[:13], graph.inputs[13 : 13 + 2 * depth], graph.inputs[13 + 2 * depth :]
     names = [field.name for field in fields(_Inputs)]
-    values = [layers.tensor_of(value) for value in head[:11]] + [
-        layers.buffer_of(value) for value in head[11:]
-    ]
+    tensors = [layers.tensor_of(value) for value in graph.inputs[:13]]
+    buffers = [layers.buffer_of(value) for value in graph.inputs[13:]]
     return _Inputs(
-        **dict(zip(names, values, strict=False)),  # eleven tensors, then two buffers
-        keys=[layers.buffer_of(value) for value in caches[:depth]],
-        values=[layers.buffer_of(value) for value in caches[depth:]],
-        cross=[layers.tensor_of(value) for value in cross],
+        **dict(zip(names, [*tensors, *buffers[:2]], strict=False)),
+        keys=buffers[2 : 2 + depth],
+        values=buffers[2 + depth : 2 + 2 * depth],
+        cross=buffers[2 + 2 * depth :],
     )
 
 
@@ -175,6 +187,15 @@ class _Network:
         self.config, self.bank, self.inputs = config, bank, inputs
         self.rows, self.prompt = inputs.tokens.shape
         self.prompt_tokens = ops.cast(ops.shape_to_tensor([self.prompt])[0], I64)
+        self.heard = [self._heard(buffer) for buffer in inputs.cross]
+
+    def _heard(self, buffer: BufferValue) -> TensorValue:
+        """What each row hears of one layer's keys or values: [W, H, S_max, D] to [B, H, S, D]."""
+        positions = self.inputs.heard_mask.shape[3]
+        end = ops.cast(ops.shape_to_tensor([positions])[0], I64)
+        span = (slice(ops.constant(0, I64, device=CPU), end), positions)
+        used = ops.slice_tensor(ops.buffer_load(buffer), [slice(None), slice(None), span, slice(None)])
+        return ops.gather(used, self.inputs.seats, axis=0)
 
     def prefill(self) -> tuple[TensorValue, TensorValue]:
         """Run the prompt; logits after its last token [B, V], no-speech probability [B, 1]."""
@@ -239,7 +260,8 @@ class _Network:
             q = layers.split_heads(
                 layers.linear(bank, normed, f"{block}.cross_attn.query"), self.config.n_text_head
             )
-            mixed = layers.join_heads(layers.attend(q, inputs.cross[2 * layer], inputs.cross[2 * layer + 1]))
+            k, v = self.heard[2 * layer : 2 * layer + 2]
+            mixed = layers.join_heads(layers.attend(q, k, v, inputs.heard_mask))
             x = x + layers.linear(bank, mixed, f"{block}.cross_attn.out")
             x = layers.mlp(bank, x, block)
         return layers.layer_norm(bank, x, "decoder.ln")

@@ -26,28 +26,56 @@ from max.graph import DeviceRef, Graph
 
 from captiond_engine.progress import Progress, ProgressEvent
 from captiond_engine.types import Float32Array, Precision
-from captiond_engine.whisper import decoder, encoder, layers, packed, packed_weights, row_decoder
+from captiond_engine.whisper import (
+    decoder,
+    encoder,
+    kernels,
+    layers,
+    packed,
+    packed_weights,
+    row_decoder,
+    row_encoder,
+)
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.cpu import lanes
+from captiond_engine.whisper.cpu import hands, has_halves, lanes
 from captiond_engine.whisper.cpu import processor as _processor
+from captiond_engine.whisper.kernels import Kernels
 from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.packed import PRECISIONS
 
 Build = Callable[[WhisperConfig, dict[str, Float32Array], DeviceRef], tuple[Graph, WeightBank]]
 
 
-def _row_builder(precision: Precision) -> Build:
-    return lambda config, tensors, device: row_decoder.build(config, tensors, precision, lanes(_processor()))
+def _row_decoder(precision: Precision) -> Build:
+    return lambda config, tensors, device: row_decoder.build(
+        config, tensors, precision, Kernels(lanes(_processor()), hands=1)
+    )
 
 
-# Kinds of graphs. There are two decoders: of MAX's own operations, for any device, and of kernels over rows.
+def _row_encoder(precision: Precision) -> Build:
+    kept = row_decoder.kept_type(precision)
+    return lambda config, tensors, device: row_encoder.build(
+        config, tensors, precision, Kernels(lanes(_processor()), hands(), has_halves(_processor())), kept
+    )
+
+
+# Kinds of graphs: encoder and decoder of MAX's own operations, for any device, or of kernels over rows.
 ROW_DECODERS: dict[Precision, str] = {precision: f"decode_{precision}" for precision in PRECISIONS}
-BUILDERS: dict[str, Build] = {"encode": encoder.build, "decode": decoder.build} | {
-    kind: _row_builder(precision) for precision, kind in ROW_DECODERS.items()
+ROW_ENCODERS: dict[Precision, str] = {precision: f"encode_{precision}" for precision in PRECISIONS}
+BUILDERS: dict[str, Build] = {
+    "encode": encoder.build,
+    "decode": decoder.build,
+    **{kind: _row_decoder(precision) for precision, kind in ROW_DECODERS.items()},
+    **{kind: _row_encoder(precision) for precision, kind in ROW_ENCODERS.items()},
 }
 
 # Seconds on two AVX-512 cores, cold: a fixed part and one for each layer (measured 2026-11).
-_SECONDS = {"encode": (45.0, 5.5), "decode": (90.0, 6.0)} | dict.fromkeys(ROW_DECODERS.values(), (24.0, 2.0))
+_SECONDS = {
+    "encode": (45.0, 5.5),
+    **dict.fromkeys(ROW_ENCODERS.values(), (30.0, 2.0)),
+    "decode": (90.0, 6.0),
+    **dict.fromkeys(ROW_DECODERS.values(), (24.0, 2.0)),
+}
 
 
 def cache_folder() -> Path:
@@ -59,11 +87,12 @@ def cache_folder() -> Path:
 
 def graph_key(kind: str, config: WhisperConfig, device: Device) -> str:
     """Hexadecimal name of a stored graph; changes with anything that the compiled form depends on."""
-    by_rows = kind in ROW_DECODERS.values()
-    modules = (layers, encoder, decoder, *((row_decoder, packed, packed_weights) if by_rows else ()))
+    by_rows = kind in {*ROW_DECODERS.values(), *ROW_ENCODERS.values()}
+    own = (row_decoder, row_encoder, kernels, packed, packed_weights)
+    modules = (layers, encoder, decoder, *(own if by_rows else ()))
     source = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
     if by_rows:
-        source += row_decoder.kernel_source()
+        source += kernels.kernel_source()
     parts = {
         "kind": kind,
         "config": asdict(config),
@@ -125,7 +154,7 @@ def _remove(path: Path) -> None:
 def estimate_s(kind: str, config: WhisperConfig) -> float:
     """Rough seconds of a cold compile."""
     fixed, each = _SECONDS[kind]
-    return fixed + each * (config.n_audio_layer if kind == "encode" else config.n_text_layer)
+    return fixed + each * (config.n_audio_layer if kind.startswith("encode") else config.n_text_layer)
 
 
 class GraphCompiler:
@@ -168,7 +197,7 @@ class GraphCompiler:
 
 
 def _coder(kind: str) -> str:
-    return "encoder" if kind == "encode" else "decoder"
+    return "encoder" if kind.startswith("encode") else "decoder"
 
 
 @contextmanager

@@ -102,7 +102,14 @@ def attend(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | N
 def project_qkv(
     bank: WeightBank, x: TensorValue, name: str, heads: int
 ) -> tuple[TensorValue, TensorValue, TensorValue]:
-    """Query, key and value of self-attention as one product; each [B, H, T, D]. Keys have no bias."""
+    """Query, key and value of self-attention, each [B, H, T, D]."""
+    joined = joined_qkv(bank, x, name)
+    q, k, v = ops.split(joined, [heads * HEAD_WIDTH] * 3, axis=-1)
+    return split_heads(q, heads), split_heads(k, heads), split_heads(v, heads)
+
+
+def joined_qkv(bank: WeightBank, x: TensorValue, name: str) -> TensorValue:
+    """Query, key and value of self-attention as one product, [B, T, 3 E]. Keys have no bias."""
     parts = [bank.take(f"{name}.{part}.weight") for part in ("query", "key", "value")]
     query_bias, value_bias = bank.take(f"{name}.query.bias"), bank.take(f"{name}.value.bias")
     width = len(query_bias)
@@ -110,9 +117,7 @@ def project_qkv(
     bias = bank.derived(
         f"{name}.qkv.bias", np.concatenate([query_bias, np.zeros(width, np.float32), value_bias])
     )
-    joined = x @ ops.transpose(weight, 0, 1) + bias
-    q, k, v = ops.split(joined, [width] * 3, axis=-1)
-    return split_heads(q, heads), split_heads(k, heads), split_heads(v, heads)
+    return x @ ops.transpose(weight, 0, 1) + bias
 
 
 def convolve(bank: WeightBank, x: TensorValue, name: str, *, stride: int) -> TensorValue:

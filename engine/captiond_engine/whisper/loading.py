@@ -21,7 +21,7 @@ from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper import decoder, reference, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import DecodeInputs
-from captiond_engine.whisper.graphs import ROW_DECODERS, GraphCompiler, GraphStore, graph_key
+from captiond_engine.whisper.graphs import ROW_DECODERS, ROW_ENCODERS, GraphCompiler, GraphStore, graph_key
 from captiond_engine.whisper.model import CHECK_HOPS, CHECK_TOKENS, Prompt, WhisperModel
 from captiond_engine.whisper.tokens import WhisperTokenizer
 from captiond_engine.whisper.wakeups import rare_wakeups
@@ -132,16 +132,18 @@ class DecoderChoice:
     """One way of decoding: its kind of graph, its first inputs, and the precision of its weights."""
 
     kind: str
+    encode_kind: str  # the encoder that leaves K/V as this decoder takes them
     prompt_inputs: Callable[[DecodeInputs, Device], list[Buffer]]
     precision: Precision
 
 
 def decoders(device: Device, precision: Precision) -> list[DecoderChoice]:
     """The ways of decoding on ``device``, the best first; the last one works everywhere, in float32."""
-    plain = DecoderChoice("decode", decoder.prompt_inputs, "float32")
+    plain = DecoderChoice("decode", "encode", decoder.prompt_inputs, "float32")
     if device.label != "cpu":
         return [plain]
-    return [DecoderChoice(ROW_DECODERS[precision], row_decoder.prompt_inputs, precision), plain]
+    kinds = ROW_DECODERS[precision], ROW_ENCODERS[precision]
+    return [DecoderChoice(*kinds, row_decoder.prompt_inputs, precision), plain]
 
 
 def build_with(
@@ -158,17 +160,18 @@ def build_with(
         with (
             ensure_default_mlir_context()
         ):  # graphs want it; only the thread that imported MAX has entered it
-            made = {kind: compiler.make(kind, config, tensors) for kind in ("encode", choice.kind)}
-        _check_all_used(config, made["encode"][1].used | made[choice.kind][1].used)
+            made = {kind: compiler.make(kind, config, tensors) for kind in (choice.encode_kind, choice.kind)}
+        _check_all_used(config, made[choice.encode_kind][1].used | made[choice.kind][1].used)
         model = WhisperModel(
             config,
             tokenizer,
             rules,
             compiler.device,
-            made["encode"],
+            made[choice.encode_kind],
             made[choice.kind],
             choice.prompt_inputs,
             choice.precision,
+            row_decoder.kept_type(choice.precision),
         )
         compiler.progress(ProgressEvent("check", "checking the graphs against a known answer"))
         with rare_wakeups() if compiler.device.is_host else nullcontext():
@@ -192,6 +195,7 @@ def known_answer_error(model: WhisperModel, tensors: dict[str, Float32Array]) ->
     mel = rng.standard_normal((config.n_mels, CHECK_HOPS)).astype(np.float32) * np.float32(0.4)
     tokens = tuple(int(token) for token in rng.integers(0, config.n_vocab, CHECK_TOKENS))
     encoding = model.encode(mel[None])
+    assert encoding.encoded is not None  # one window
     answer = model.greedy(
         encoding, [Prompt(tokens)], max_new_tokens=2, suppression=Suppression.of(config.n_vocab)
     )

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 from max.driver import Buffer, Device
+from max.dtype import DType
 from max.engine import Model
 
 from captiond_engine.decoding.rules import Suppression
 from captiond_engine.errors import DeviceError
 from captiond_engine.types import Decoding, Float32Array, Job, Precision
-from captiond_engine.whisper.cache import BufferPool
+from captiond_engine.whisper.cache import BufferPool, Seat, Seats
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import BLOCKED, DecodeInputs, prompt_inputs
 from captiond_engine.whisper.layers import WeightBank
@@ -29,12 +30,34 @@ CHECK_HOPS, CHECK_TOKENS = 48, 3  # of the shortest run: window and prompt
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What the encoder made of B windows: output [B, S, E] and cross K/V, all on the device."""
+    """What the encoder made of B windows: their seats, which hold cross K/V, and its output [B, S, E].
 
-    encoded: Buffer
-    cross: tuple[Buffer, ...]
-    rows: int
-    encode_ms: float
+    Good until the seats are taken again. ``encoded`` is None where windows of unequal length were joined.
+    """
+
+    seats: tuple[Seat, ...]
+    encoded: Buffer | None
+    encode_ms: tuple[float, ...]  # of each row; windows that were encoded together share the time
+
+    @property
+    def rows(self) -> int:
+        return len(self.seats)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Encoding]) -> Encoding:
+        """Rows of several encodings, one after the other."""
+        return cls(
+            tuple(seat for part in parts for seat in part.seats),
+            None,
+            tuple(took_ms for part in parts for took_ms in part.encode_ms),
+        )
+
+    def repeated(self, times: int) -> Encoding:
+        """Each row ``times`` times, side by side: many hypotheses of the same audio."""
+        rows = [row for row in range(self.rows) for _ in range(times)]
+        return Encoding(
+            tuple(self.seats[row] for row in rows), None, tuple(self.encode_ms[row] for row in rows)
+        )
 
 
 class Prompt(NamedTuple):
@@ -72,6 +95,7 @@ class WhisperModel:
         decode: tuple[Model, WeightBank],
         prompt_inputs: Callable[[DecodeInputs, Device], list[Buffer]] = prompt_inputs,
         precision: Precision = "float32",
+        kept: DType = DType.float32,
     ) -> None:
         self.config, self.tokenizer, self.suppression, self.device = config, tokenizer, suppression, device
         self._encode, self._encode_weights = encode
@@ -79,20 +103,28 @@ class WhisperModel:
         self._prompt_inputs = prompt_inputs  # of the decoder that ``decode`` is
         self.precision: Precision = precision
         self._pool = BufferPool(config, device)
+        self._seats = Seats(config, device, kept)
         self._masks: dict[int, tuple[Suppression, Buffer, Buffer]] = {}
 
     def encode(self, mels: Float32Array) -> Encoding:
-        """Encode ``mels`` float32 [B, C, N]; N even, 2 to ``config.max_hops``.
+        """Encode ``mels`` float32 [B, C, N] into seats; N even, 2 to ``config.max_hops``.
 
         Raises ValueError, DeviceError.
         """
         if mels.ndim != 3 or mels.shape[0] < 1:
             raise ValueError(f"mel has shape {mels.shape}; [B, {self.config.n_mels}, N] was expected")
         self._check_window(mels.shape[1:])
+        rows = mels.shape[0]
+        seats = self._seats.take(rows, mels.shape[2] // 2)
         began = time.perf_counter()
-        outputs = self._run(self._encode, self._to_device(np.ascontiguousarray(mels, dtype=np.float32)))
-        elapsed_ms = (time.perf_counter() - began) * 1000
-        return Encoding(outputs[0], tuple(outputs[1:]), mels.shape[0], elapsed_ms)
+        [encoded] = self._run(
+            self._encode,
+            self._to_device(np.ascontiguousarray(mels, dtype=np.float32)),
+            Buffer.from_numpy(np.array(seats[0].index, np.int64)),
+            *self._seats.buffers,
+        )
+        took_ms = (time.perf_counter() - began) * 1000 / rows
+        return Encoding(seats, encoded, (took_ms,) * rows)
 
     def _check_window(self, shape: tuple[int, ...]) -> None:
         config = self.config
@@ -118,9 +150,11 @@ class WhisperModel:
         """
         limit = self._limit(encoding, prompts, max_new_tokens)
         end, no_speech = self._control_tokens()
+        self._seats.check(encoding.seats)
         decode = DecodeInputs(
             [p.tokens for p in prompts],
             [p.start for p in prompts],
+            encoding.seats,
             self.config.n_text_ctx,
             limit,
             end,
@@ -135,7 +169,7 @@ class WhisperModel:
             buffers.tokens,
             buffers.log_probabilities,
             *buffers.caches,
-            *encoding.cross,
+            *self._seats.buffers,
         )
         count = int(steps.to_numpy())
         tokens, log_probabilities = _until_end(
@@ -164,7 +198,7 @@ class WhisperModel:
                     sum_log_probability=float(answer.sums[row]),
                     no_speech_probability=float(answer.no_speech[row]),
                     language=languages[row],
-                    encode_ms=encoding.encode_ms,
+                    encode_ms=encoding.encode_ms[row],
                     decode_ms=answer.decode_ms,
                     truncated=not ended,
                 )
@@ -194,24 +228,29 @@ class WhisperModel:
         self.greedy(self.encode(heard[None]), [Prompt((end,) * CHECK_TOKENS)], max_new_tokens=2)
 
     def run(self, jobs: Sequence[Job]) -> list[Decoding]:
-        """Answer jobs in order; windows of equal length are encoded and decoded together.
+        """Answer jobs in order: windows of equal length are encoded together, and all are decoded together.
 
         Raises ValueError before any of them is run where a window has another shape, and DeviceError.
         """
         for job in jobs:
             self._check_window(job.payload.mel.shape)
-        answers: dict[int, Decoding] = {}
+        if not jobs:
+            return []
         by_hops: dict[int, list[int]] = {}
         for index, job in enumerate(jobs):
             by_hops.setdefault(job.payload.mel.shape[1], []).append(index)
-        for indices in by_hops.values():
-            rows = [jobs[index] for index in indices]
-            answers |= dict(zip(indices, self._run_batch(rows), strict=True))
-        return [answers[index] for index in range(len(jobs))]
+        self._seats.reserve(len(jobs))
+        parts = [
+            self.encode(np.stack([jobs[index].payload.mel for index in indices]))
+            for indices in by_hops.values()
+        ]
+        order = [index for indices in by_hops.values() for index in indices]
+        answers = self._decode_jobs([jobs[index] for index in order], Encoding.joined(parts))
+        by_index = dict(zip(order, answers, strict=True))
+        return [by_index[index] for index in range(len(jobs))]
 
-    def _run_batch(self, jobs: Sequence[Job]) -> list[Decoding]:
+    def _decode_jobs(self, jobs: Sequence[Job], encoding: Encoding) -> list[Decoding]:
         tokenizer = self._require_tokenizer()
-        encoding = self.encode(np.stack([job.payload.mel for job in jobs]))
         asked = [job.payload.prompt.language for job in jobs]
         if tokenizer.multilingual and any(language in (None, "auto") for language in asked):
             found = self.detect_languages(encoding)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper import row_decoder
-from captiond_engine.whisper.cpu import lanes, processor
+from captiond_engine.whisper.cpu import has_halves, lanes, processor
+from captiond_engine.whisper.kernels import KERNELS, Kernels
 from captiond_engine.whisper.packed import PRECISIONS, pack, unpack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -48,7 +49,7 @@ def call(name: str, values: Sequence[Any], *results: TensorType, **parameters: i
 
 
 def compiled(name: str, inputs: Sequence[TensorType | BufferType], build: Any) -> Model:
-    with Graph(name, input_types=list(inputs), custom_extensions=[row_decoder.KERNELS]) as graph:
+    with Graph(name, input_types=list(inputs), custom_extensions=[KERNELS]) as graph:
         graph.output(*build(*graph.inputs))
     session = InferenceSession(devices=[CPU()])
     return session.init(session.compile(graph))
@@ -82,7 +83,7 @@ def test_a_row_of_zeros_is_packed() -> None:
 
 
 @cache
-def linear_layers(precision: Precision) -> Model:
+def linear_layers(precision: Precision, hands: int = 1) -> Model:
     """All three layers at all widths in one graph: y [M, N] for norm, norm + GELU, residual, by width."""
     inputs = [
         tensor(F32, "M", "K"),
@@ -103,10 +104,10 @@ def linear_layers(precision: Precision) -> Model:
                 ("project_add", residual),
             ):
                 values, y = [x, first, *layer], tensor(F32, "M", "N")
-                found += call(f"captiond_{name}", values, y, WIDTH=width, HANDS=1)
+                found += call(f"captiond_{name}", values, y, WIDTH=width, HANDS=hands)
         return found
 
-    return compiled(f"linear_{precision}", inputs, build)
+    return compiled(f"linear_{precision}_{hands}", inputs, build)
 
 
 def normed(x: Float32Array, norm: Float32Array) -> Float32Array:
@@ -160,6 +161,22 @@ def test_linear_layers_equal_numpy(precision: Precision) -> None:
     equal()
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("rows", [63, 64, 65, 300])
+def test_many_rows_shared_by_threads_equal_one_thread_to_the_last_bit(
+    precision: Precision, rows: int
+) -> None:
+    rng = np.random.default_rng(rows)
+    x, residual = (rng.standard_normal((rows, n)).astype(np.float32) for n in (128, 140))
+    norm = rng.standard_normal((2, 128)).astype(np.float32)
+    packed = pack(rng.standard_normal((140, 128)).astype(np.float32), precision)
+    bias = rng.standard_normal(len(packed.scales)).astype(np.float32)
+    inputs = (x, residual, norm, packed.weights, packed.scales, bias, np.array([rows], np.int32))
+    alone, shared = (run(linear_layers(precision, hands), *inputs) for hands in (1, 3))
+    for one, other in zip(alone, shared, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 # --- attention ---------------------------------------------------------------------------------------
 
 HEADS, CONTEXT = 2, 12
@@ -174,24 +191,20 @@ def attention() -> Model:
         tensor(F32, "R", HEADS * 64),
         tensor(I32, "R", 4),
         tensor(I32, 1),
-        tensor(F32, "B", HEADS, "S", 64),
-        tensor(F32, "B", HEADS, "S", 64),
+        tensor(I32, "B", 2),
+        *[buffer(F32, "W", HEADS, "S", 64)] * 2,
+        *[buffer(DType.bfloat16, "W", HEADS, "S", 64)] * 2,
         cache_type,
         cache_type,
     ]
 
-    def build(qkv: Any, q: Any, rows: Any, counts: Any, k: Any, v: Any, *kept: Any) -> list[TensorValue]:
+    def build(qkv: Any, q: Any, rows: Any, counts: Any, seats: Any, *kept: Any) -> list[TensorValue]:
         y, found = tensor(F32, "R", HEADS * 64), []
-        halves = [ops.cast(value.tensor, DType.bfloat16) for value in (k, v)]
         for width in WIDTHS:
-            found += call("captiond_self_attention", [qkv, rows, counts, *kept], y, WIDTH=width)
-            found += call("captiond_cross_attention", [q, rows, counts, k, v], y, WIDTH=width, HANDS=1)
-            values = [q.tensor, rows.tensor, counts.tensor, *halves]
-            found.append(
-                ops.custom(
-                    "captiond_cross_attention", DeviceRef.CPU(), values, [y], {"WIDTH": width, "HANDS": 1}
-                )[0].tensor
-            )
+            found += call("captiond_self_attention", [qkv, rows, counts, *kept[4:]], y, WIDTH=width)
+            for cross in (kept[:2], kept[2:4]):
+                values = [q, rows, counts, seats, *cross]
+                found += call("captiond_cross_attention", values, y, WIDTH=width, HANDS=1)
         return found
 
     return compiled("attention", inputs, build)
@@ -212,7 +225,9 @@ def test_rows_attend_to_their_own_slot_and_to_what_came_before(data: st.DataObje
     past = [data.draw(st.integers(0, CONTEXT - 3)) for _ in range(slots)]
     news = [data.draw(st.integers(0, 3)) for _ in range(slots)]
     news[0] = max(news[0], 1)
-    positions, empty = data.draw(st.integers(1, 70)), data.draw(st.integers(0, 2))
+    room, empty = data.draw(st.integers(1, 70)), data.draw(st.integers(0, 2))
+    places = data.draw(st.integers(1, 3))
+    seats = [(data.draw(st.integers(0, places - 1)), data.draw(st.integers(1, room))) for _ in range(slots)]
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     rows = [(0, s, past[s] + n, 1) for s in range(slots) for n in range(news[s])]
     count = len(rows)
@@ -222,33 +237,79 @@ def test_rows_attend_to_their_own_slot_and_to_what_came_before(data: st.DataObje
         return rng.standard_normal(shape).astype(np.float32)
 
     qkv, q = random(count + empty, 3 * HEADS * 64), random(count + empty, HEADS * 64)
-    cross = [random(slots, HEADS, positions, 64) for _ in range(2)]
+    cross = [random(places, HEADS, room, 64) for _ in range(2)]
+    halves = [(array.view(np.uint32) >> 16 << 16).view(np.float32) for array in cross]
+    as_halves = [
+        Buffer.from_numpy((array.view(np.uint32) >> 16).astype(np.uint16)).view(DType.bfloat16)
+        for array in cross
+    ]
     before = [random(slots, HEADS, CONTEXT, 64) for _ in range(2)]
     caches = [Buffer.from_numpy(array.copy()) for array in before]
-    found = run(attention(), qkv, q, table, np.array([count], np.int32), *cross, *caches)
+    heard_by = (np.array(seats, np.int32), *map(Buffer.from_numpy, cross), *as_halves)
+    found = run(attention(), qkv, q, table, np.array([count], np.int32), *heard_by, *caches)
     after = [array.copy() for array in before]
     for r, (_, slot, position, _) in enumerate(rows):
         for kept, part in zip(after, (1, 2), strict=True):
             kept[slot, :, position] = qkv[r].reshape(3, HEADS, 64)[part]
     for kept, expected in zip(caches, after, strict=True):
         np.testing.assert_array_equal(kept.to_numpy(), expected)
-    halves = [(array.view(np.uint32) >> 16 << 16).view(np.float32) for array in cross]
     for r, (_, slot, position, _) in enumerate(rows):
         heard = attended(qkv[r].reshape(3, HEADS, 64)[0], *(a[slot, :, : position + 1] for a in after))
-        full = attended(q[r].reshape(HEADS, 64), *(a[slot] for a in cross))
-        half = attended(q[r].reshape(HEADS, 64), *(a[slot] for a in halves))
+        seat, positions = seats[slot]
+        full = attended(q[r].reshape(HEADS, 64), *(a[seat, :, :positions] for a in cross))
+        half = attended(q[r].reshape(HEADS, 64), *(a[seat, :, :positions] for a in halves))
         for index, y in enumerate(found):
-            expected, allowed = ((heard, 1e-4), (full, 1e-4), (half, 5e-2))[index % 3]
+            expected, allowed = ((heard, 1e-4), (full, 1e-4), (half, 1e-4))[index % 3]
             np.testing.assert_allclose(y[r], expected.reshape(-1), atol=allowed)
+
+
+@cache
+def encoder_attention() -> Model:
+    """At all widths, queries in one part and in three; where the processor can, rounded to bfloat16."""
+    halves = [(16, 3, 1)] if has_halves(processor()) else []
+
+    def build(qkv: Any) -> list[TensorValue]:
+        y = tensor(F32, "B", "S", HEADS * 64)
+        return [
+            value
+            for width, parts, half in [*((width, parts, 0) for width in WIDTHS for parts in (1, 3)), *halves]
+            for value in call("captiond_encoder_attention", [qkv], y, WIDTH=width, PARTS=parts, HALVES=half)
+        ]
+
+    return compiled("encoder_attention", [tensor(F32, "B", "S", 3 * HEADS * 64)], build)
+
+
+@MANY
+@given(st.integers(1, 3), st.integers(1, 200), st.integers(0, 2**32 - 1))
+def test_positions_attend_to_all_of_their_window(windows: int, positions: int, seed: int) -> None:
+    shape = (windows, positions, 3, HEADS, 64)
+    qkv = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    found = run(encoder_attention(), qkv.reshape(windows, positions, -1))
+    q, k, v = qkv.astype(np.float64).transpose(2, 0, 3, 1, 4)
+    scores = q @ k.swapaxes(2, 3) / 8
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = (weights / weights.sum(-1, keepdims=True) @ v).swapaxes(1, 2)
+    for number, y in enumerate(found):
+        allowed = 1e-5 if number < 2 * len(WIDTHS) else 6e-2
+        np.testing.assert_allclose(y, expected.reshape(windows, positions, -1), atol=allowed)
 
 
 @pytest.mark.parametrize("row", [(0, 1, 0, 1), (0, -1, 0, 1), (0, 0, CONTEXT, 1), (0, 0, -1, 1)])
 def test_a_row_outside_the_cache_is_refused_before_anything_is_written(row: tuple[int, ...]) -> None:
     kept = [Buffer.from_numpy(np.zeros((1, HEADS, CONTEXT, 64), np.float32)) for _ in range(2)]
-    cross = np.ones((1, HEADS, 5, 64), np.float32)
+    cross = [Buffer.from_numpy(np.ones((1, HEADS, 5, 64), np.float32)) for _ in range(2)]
+    cross += [Buffer.zeros((1, HEADS, 5, 64), DType.bfloat16) for _ in range(2)]
     qkv, q = np.ones((1, 3 * HEADS * 64), np.float32), np.ones((1, HEADS * 64), np.float32)
     with pytest.raises((ValueError, RuntimeError), match="outside the cache"):
-        attention().execute(qkv, q, np.array([row], np.int32), np.array([1], np.int32), cross, cross, *kept)
+        attention().execute(
+            qkv,
+            q,
+            np.array([row], np.int32),
+            np.array([1], np.int32),
+            np.array([[0, 5]], np.int32),
+            *cross,
+            *kept,
+        )
     assert not any(buffer.to_numpy().any() for buffer in kept)
 
 
@@ -340,7 +401,7 @@ def test_lanes_are_those_that_the_processor_has(described: str, expected: int) -
 
 def test_the_decoder_uses_every_tensor_of_its_part() -> None:
     tensors = files.small_tensors()
-    _, bank = row_decoder.build(files.SMALL, tensors, "int8", WIDEST)
+    _, bank = row_decoder.build(files.SMALL, tensors, "int8", Kernels(WIDEST, 1))
     wanted = {name for name in tensors if name.startswith("decoder.")}
     assert bank.used == {
         name for name in wanted if ".cross_attn.key" not in name and ".cross_attn.value" not in name

@@ -13,7 +13,7 @@ from captiond_engine.audio.mel import log_mel
 from captiond_engine.decoding.rules import Suppression
 from captiond_engine.types import Decoding, Float32Array, Job, PromptSpec, Window
 from captiond_engine.whisper import reference
-from captiond_engine.whisper.model import Encoding, Prompt, WhisperModel
+from captiond_engine.whisper.model import Encoding, Greedy, Prompt, WhisperModel
 from captiond_engine.whisper.tokens import WhisperTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,7 +48,6 @@ def tokenizer() -> WhisperTokenizer:
     return found
 
 
-@cache
 def encoding_of(clip: str, hops: int = HOPS) -> Encoding:
     return model().encode(mel_of(clip, hops)[None])
 
@@ -117,15 +116,19 @@ def test_probabilities_are_those_of_the_numpy_twin() -> None:
 
 @pytest.mark.parametrize("between", [(Prompt(PLAIN),), (Prompt(HINTED, 4), Prompt(PLAIN))])
 def test_what_a_slot_held_before_never_shows(between: tuple[Prompt, ...]) -> None:
-    """Law 6: the same buffers serve A and then B; B is what B alone gives, to the last bit."""
+    """Law 6: the same seats and buffers serve A and then B; B is what B alone gives, to the last bit."""
     name, other = SPEECH[3], SPEECH[0]
-    rows = model().encode(np.stack([mel_of(other)] * len(between)))
-    same_rows = model().encode(np.stack([mel_of(name)] * len(between)))
+    mels = np.stack([mel_of(name, 400)] * len(between))
     fresh = models.load_model(models.bundled_checkpoint(), model().device)
     prompts = [Prompt(PLAIN)] * len(between)
-    alone = fresh.greedy(same_rows, prompts)
-    model().greedy(rows, between)  # longer: leaves keys and tokens past where B ends
-    after = model().greedy(same_rows, prompts)
+    alone = fresh.greedy(fresh.encode(mels), prompts)
+    model()._seats.reserve(len(between))
+    rows = model().encode(np.stack([mel_of(other)] * len(between)))
+    model().greedy(rows, between)  # longer: leaves positions, keys and tokens past where B ends
+    model()._seats.reserve(len(between))
+    heard = model().encode(mels)
+    assert [seat.index for seat in heard.seats] == [seat.index for seat in rows.seats]
+    after = model().greedy(heard, prompts)
     assert after.tokens == alone.tokens
     assert after.log_probabilities == alone.log_probabilities
     np.testing.assert_array_equal(after.first_logits.to_numpy(), alone.first_logits.to_numpy())
@@ -263,7 +266,7 @@ def _same(one: Decoding, other: Decoding) -> None:
     assert one.no_speech_probability == pytest.approx(other.no_speech_probability, abs=1e-4)
 
 
-def test_jobs_are_answered_in_order_and_windows_of_one_length_together() -> None:
+def test_jobs_are_answered_in_order_and_decoded_together() -> None:
     jobs = [
         _job(SPEECH[0], 600),
         _job(SPEECH[3], 300),
@@ -272,15 +275,22 @@ def test_jobs_are_answered_in_order_and_windows_of_one_length_together() -> None
         _job(SPEECH[2], 300, PromptSpec(language="en")),
     ]
     batches: list[tuple[int, ...]] = []
+    decodes: list[int] = []
     watched = copy.copy(model())
 
     def encode(mels: Float32Array) -> Encoding:
         batches.append(mels.shape)
         return model().encode(mels)
 
+    def greedy(encoding: Encoding, prompts: Sequence[Prompt], **options: Any) -> Greedy:
+        decodes.append(len(prompts))
+        return model().greedy(encoding, prompts, **options)
+
     watched.encode = encode  # type: ignore[method-assign]
+    watched.greedy = greedy  # type: ignore[method-assign]
     together = watched.run(jobs)
     assert sorted(batches) == [(1, 80, 500), (2, 80, 300), (2, 80, 600)]
+    assert decodes == [5]
     for job, answer in zip(jobs, together, strict=True):
         _same(answer, model().run([job])[0])
         assert answer.language == "en"
@@ -305,7 +315,8 @@ def _guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     def fed(*_: Any) -> None:
         raise AssertionError("the graph was reached")
 
-    encoding_of(SPEECH[0])
+    made = encoding_of(SPEECH[0])
+    monkeypatch.setitem(globals(), "encoding_of", lambda clip: made)
     monkeypatch.setattr(Model, "execute", fed)
 
 
