@@ -35,18 +35,6 @@ class AudioFile:
     length_ms: int | None
 
 
-def length_ms(path: Path) -> int:
-    """How long ``path`` plays. Raises AudioError for what does not begin like audio. Not within a loop."""
-    return asyncio.run(_length_ms(path))
-
-
-async def _length_ms(path: Path) -> int:
-    async with open_audio(path) as audio:
-        if audio.length_ms is not None:
-            return audio.length_ms
-        return sum([len(block) async for block in audio.blocks]) * 1000 // SAMPLE_RATE_HZ
-
-
 @asynccontextmanager
 async def open_audio(path: Path) -> AsyncIterator[AudioFile]:
     """``path``, opened as far as its head. AudioError for what is no audio, now or while it is read."""

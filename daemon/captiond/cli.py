@@ -6,25 +6,14 @@ people goes to standard error; standard output holds results only. Heavy imports
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import sys
-from collections.abc import Callable
-from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import click
-from captiond_engine.errors import EXIT_USAGE, AudioError, DeviceError
 
 from captiond import __version__, config_file
 from captiond.config import Config
-
-if TYPE_CHECKING:
-    from captiond_clients.subtitles import SubtitleText
-    from captiond_engine.engine import Engine
-
-T = TypeVar("T")
 
 # A module of each, whose ``command`` is imported when it is asked for. Programs that talk to a daemon live in
 # a package that the daemon does not need.
@@ -36,6 +25,7 @@ COMMANDS = {
     "doctor": "captiond.doctor",
     "install-service": "captiond.install",
     "serve": "captiond.serve",
+    "transcribe": "captiond.transcribe",
 }
 
 
@@ -77,94 +67,6 @@ def load(config_path: Path | None, model: str | None, settings: tuple[str, ...])
 @click.version_option(__version__, prog_name="captiond")
 def main() -> None:
     """Live speech to captions on a machine you own."""
-
-
-@main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--format", "shape", type=click.Choice(["text", "json", "srt", "vtt"]), default="text", show_default=True
-)
-@config_option
-@model_option
-@set_option
-def transcribe(
-    files: tuple[Path, ...],
-    shape: str,
-    config_path: Path | None,
-    model: str | None,
-    settings: tuple[str, ...],
-) -> None:
-    """Turn audio files into text. A file that cannot be read is told and the others go on.
-
-    Subtitles of several files are one document, as if they were played one after another.
-    """
-    from captiond_clients.subtitles import SubtitleText
-
-    from captiond.audio import length_ms
-    from captiond.loading import load_engine
-    from captiond.progress import StartDisplay
-
-    config = load(config_path, model, settings)
-    lengths_ms = {path: _or_tell(length_ms, path) for path in files}
-    if all(length is None for length in lengths_ms.values()):
-        sys.exit(EXIT_USAGE)
-    with StartDisplay() as display:
-        engine = load_engine(config, display)
-    subtitles = SubtitleText("vtt" if shape == "vtt" else "srt")
-    all_read = True
-
-    def write(path: Path) -> bool:
-        return asyncio.run(_write(path, shape, subtitles, config, engine))
-
-    try:
-        if shape == "vtt":
-            print(subtitles.head(), end="")
-        for path in files:
-            length = lengths_ms[path]
-            written = length is not None and _or_tell(write, path)
-            all_read = all_read and bool(written)
-            subtitles.offset_ms += length or 0
-    finally:
-        engine.close()
-    if not all_read:
-        sys.exit(EXIT_USAGE)
-
-
-def _or_tell(work: Callable[[Path], T], path: Path) -> T | None:
-    """What ``work(path)`` gives; None where that raises AudioError, which is told on standard error."""
-    try:
-        return work(path)
-    except AudioError as error:
-        print(f"captiond: {error}", file=sys.stderr)
-        return None
-
-
-async def _write(path: Path, shape: str, subtitles: SubtitleText, config: Config, engine: Engine) -> bool:
-    """Print what ``path`` says. Raises AudioError, and DeviceError where some of it was lost."""
-    from captiond_clients.events import AudioLost, Final, StreamClosed, parse
-
-    from captiond.transcribe import transcribe as events_of
-
-    lost = ""
-    async with aclosing(events_of(path, config, engine)) as events:
-        async for message in events:
-            text = message.decode()
-            event = parse(text)
-            if shape == "json":
-                print(text, flush=True)
-            elif isinstance(event, Final):
-                print(
-                    event.text + "\n" if shape == "text" else subtitles.cue_text(event),
-                    end="",
-                    flush=True,
-                )
-            if isinstance(event, AudioLost):
-                lost += f" {event.start_ms / 1000:.1f} to {event.end_ms / 1000:.1f} s ({event.reason})."
-            elif isinstance(event, StreamClosed) and event.error:
-                lost += f" The rest ({event.error})."
-    if lost:
-        raise DeviceError(f"{path}: not all of it could be turned into text:{lost}")
-    return True
 
 
 @main.group()

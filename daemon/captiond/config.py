@@ -62,6 +62,13 @@ class SegmentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
 
 
+class TranscribeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of ``captiond transcribe``."""
+
+    batch: Annotated[int, Meta(ge=1, le=256)] = 4
+    pack: Literal["auto", "on", "off"] = "auto"
+
+
 class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     read_ahead_ms: Annotated[int, Meta(ge=1_000, le=600_000)] = 30_000
     resume_ms: OptionalMilliseconds = 30_000
@@ -170,6 +177,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerConfig = ServerConfig()
     model: ModelConfig = ModelConfig()
     segment: SegmentConfig = SegmentConfig()
+    transcribe: TranscribeConfig = TranscribeConfig()
     limits: LimitsConfig = LimitsConfig()
     history: HistoryConfig = HistoryConfig()
     privacy: PrivacyConfig = PrivacyConfig()

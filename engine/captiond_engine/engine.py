@@ -204,4 +204,5 @@ def traits_of(name: str, card: models.Card, mels: int, languages: tuple[str, ...
         window_partial=cast(WindowChoice, card.window_partial),
         window_final=cast(WindowChoice, card.window_final),
         max_segment=samples_from_ms(card.max_segment_ms),
+        pack=card.pack,
     )

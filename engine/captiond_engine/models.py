@@ -63,6 +63,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_fitted_window_ms: int = 3_000
     fitted_step_ms: int = 500
     max_segment_ms: int = 25_000
+    pack: bool = True  # in recordings, neighbouring segments share a window
 
 
 def read_card(path: Path) -> Card:

@@ -47,6 +47,7 @@ class ModelTraits:
     window_final: Literal["full", "fitted"] = "full"
     max_segment: int = samples_from_ms(25_000)
     max_prefix_tokens: int = 200
+    pack: bool = True  # whether neighbouring segments of a recording share a window
 
     def window_length(self, heard: int, choice: Literal["full", "fitted"]) -> int:
         """Samples of the window for ``heard`` samples: all 30 s, or what was heard, rounded up."""

@@ -38,8 +38,13 @@ def say(text: str, at: int = SAMPLE_RATE_HZ, word: int = samples_from_ms(300)) -
 
 
 def scripted_traits(**changes: object) -> ModelTraits:
-    """Traits of a small English model with fitted windows, which keep scripted tests cheap."""
-    plain: dict[str, object] = {"name": "scripted", "window_partial": "fitted", "window_final": "fitted"}
+    """Traits of a small English model with fitted windows, which keep scripted tests cheap, one a segment."""
+    plain: dict[str, object] = {
+        "name": "scripted",
+        "window_partial": "fitted",
+        "window_final": "fitted",
+        "pack": False,
+    }
     return ModelTraits(**(plain | changes))  # type: ignore[arg-type]
 
 
