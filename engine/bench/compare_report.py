@@ -49,7 +49,7 @@ def _times(about: str, found: dict[str, Figures], rounds: int) -> Sheet:
 
 def _ratios(about: str, found: dict[str, Figures]) -> Sheet:
     """Of medians; below 1 is faster."""
-    references = {"to_int8": "best int8 peer", "to_float32": "faster-whisper float32"}
+    references = {"to_int8": "int8", "to_float32": "float32"}
     headings = ("", *(f"{step} ÷ {name}" for name in references.values() for step in COMPARED))
     rows = tuple(
         (
@@ -58,7 +58,11 @@ def _ratios(about: str, found: dict[str, Figures]) -> Sheet:
         )
         for name, one in found.items()
     )
-    return Sheet(f"{about}: time as a multiple of another's (below 1: faster)", headings, rows)
+    note = (
+        "int8: the fastest of the others in int8; float32: faster-whisper in float32; for each step, "
+        "the number of threads that is best for it."
+    )
+    return Sheet(f"{about}: time as a multiple of another's (below 1: faster)", headings, rows, (note,))
 
 
 def _batches(name: str, batches: dict[str, dict[str, Figures]]) -> Sheet:

@@ -49,7 +49,7 @@ class Entry:
     @property
     def name(self) -> str:
         count = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{self.kind} ({self.precision}{', ' + count if self.threads else ''})"
+        return f"{self.kind} {self.precision}{f' ({count})' if self.threads else ''}"
 
     @property
     def file(self) -> str:
