@@ -96,6 +96,7 @@ def charts_of(figures: Figures) -> list[Chart]:
             Bar(
                 contender,
                 tuple(one[f"{step}_ms"]["median"] for step in steps),
+                one["whole_ms"]["median"],
                 one["whole_ms"]["min"],
                 one["whole_ms"]["max"],
                 marked=contender.startswith("captiond"),

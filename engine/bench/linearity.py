@@ -142,12 +142,12 @@ def sheet_of(name: str, figures: Figures) -> Sheet:
         (str(length), number(total), number(token, 2), number(slow_total), number(slow, 2))
         for length, total, token, slow_total, slow in zip(*columns, strict=True)
     )
-    total, slow = with_cache["total_fit"], without["token_fit"]
+    total, slow, lengths = with_cache["total_fit"], without["token_fit"], figures["lengths"]
     notes = (
         f"With cache N tokens take {_equation(total)}.",
         f"Without, a token after N others takes {_equation(slow)}.",
-        f"A token at {figures['lengths'][-1]} costs {with_cache['growth']:.2f} of one at {figures['lengths'][1]} "
-        f"with cache, {without['growth']:.2f} without.",
+        f"A token at {lengths[-1]} costs {with_cache['growth']:.2f} times one at {lengths[1]} with cache, "
+        f"{without['growth']:.2f} times without.",
         f"Same tokens in {figures['same']} of {figures['compared']} comparisons.",
     )
     headings = ("tokens N", "with cache: N tokens", "a token", "without: N tokens", "a token")
@@ -174,7 +174,7 @@ def chart_of(name: str, figures: Figures) -> Chart:
 @click.command(help=__doc__)
 @click.option("--cases", default="demo-en,tiny", show_default=True, help="Names, with commas.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--lengths", default=LENGTHS, show_default=True, help="Tokens, with commas.")
 @file_options
 def command(cases: str, precision: str, rounds: int, lengths: str, **files: Path | None) -> None:

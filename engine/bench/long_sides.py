@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ WINDOW_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """``until_s``: where the last text ends, as whoever heard it says; None where nothing says it."""
+    """``segments``: start and end in seconds of each piece of text, as whoever heard it says."""
 
     who: str
     text: str
     seconds: float
-    until_s: float | None = None
+    segments: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def until_s(self) -> float | None:
+        return max((end for _, end in self.segments), default=None)
 
 
 def by_captiond(model: str, path: Path) -> list[Heard]:
@@ -35,8 +40,8 @@ def by_captiond(model: str, path: Path) -> list[Heard]:
     engine = load_engine(config, lambda event: None)
     try:
         began = time.perf_counter()
-        text, until_s = asyncio.run(_transcribed(path, config, engine))
-        heard = [Heard("captiond, as transcribe", text, time.perf_counter() - began, until_s)]
+        text, segments = asyncio.run(_transcribed(path, config, engine))
+        heard = [Heard("captiond, as transcribe", text, time.perf_counter() - began, segments)]
         pcm, _ = soundfile.read(path, dtype="float32")
         size = WINDOW_S * SAMPLE_RATE_HZ
         began = time.perf_counter()
@@ -50,37 +55,48 @@ def by_captiond(model: str, path: Path) -> list[Heard]:
     return heard
 
 
-async def _transcribed(path: Path, config: Any, engine: Any) -> tuple[str, float | None]:
+async def _transcribed(path: Path, config: Any, engine: Any) -> tuple[str, tuple[tuple[float, float], ...]]:
     from captiond.transcribe import transcribe
     from captiond_clients.events import AudioLost, Final, parse
 
     texts: list[str] = []
-    until_s: float | None = None
+    segments: list[tuple[float, float]] = []
     async for message in transcribe(path, config, engine):
         event = parse(message.decode())
         if isinstance(event, AudioLost):
             raise RuntimeError(f"audio was lost: {message.decode()}")
         if isinstance(event, Final):
             texts.append(event.text)
-            until_s = event.end_ms / 1000
-    return " ".join(texts), until_s
+            segments.append((event.start_ms / 1000, event.end_ms / 1000))
+    return " ".join(texts), tuple(segments)
 
 
-def by_openai_whisper(checkpoint: Path, path: Path) -> list[Heard]:
-    """``transcribe()`` as it is by itself, and without timestamps; greedy, without fallbacks by chance."""
+def by_openai_whisper(checkpoint: Path, path: Path, segments: Sequence[tuple[float, float]]) -> list[Heard]:
+    """``transcribe()`` as it is by itself, without timestamps, and on the ``segments`` that captiond found;
+    greedy, without fallbacks by chance."""
     import soundfile
     import whisper
+    from whisper.audio import SAMPLE_RATE
 
     model = whisper.load_model(str(checkpoint), device="cpu")
     pcm, _ = soundfile.read(path, dtype="float32")
     heard = []
-    for who, options in (
+    for who, asked in (
         ("openai-whisper, timestamps", {}),
         ("openai-whisper, 30 s windows", {"without_timestamps": True, "condition_on_previous_text": False}),
     ):
         began = time.perf_counter()
-        answer = model.transcribe(pcm, language="en", temperature=0.0, fp16=False, **options)
+        answer = model.transcribe(pcm, language="en", temperature=0.0, fp16=False, **asked)
         seconds = time.perf_counter() - began
-        until_s = max((float(segment["end"]) for segment in answer["segments"]), default=None)
-        heard.append(Heard(who, str(answer["text"]).strip(), seconds, until_s))
+        bounds = tuple((float(one["start"]), float(one["end"])) for one in answer["segments"])
+        heard.append(Heard(who, str(answer["text"]).strip(), seconds, bounds))
+    began = time.perf_counter()
+    options = whisper.DecodingOptions(language="en", without_timestamps=True, fp16=False)
+    texts = []
+    for start_s, end_s in segments:
+        piece = pcm[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
+        mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(piece), model.dims.n_mels)
+        texts.append(whisper.decode(model, mel, options).text)
+    seconds = time.perf_counter() - began
+    heard.append(Heard("openai-whisper, captiond's segments", " ".join(texts), seconds, tuple(segments)))
     return heard

@@ -130,12 +130,11 @@ def sheet_of(figures: Figures) -> Sheet:
 
 def chart_of(figures: Figures) -> BarChart:
     bars = tuple(
-        Bar(name, (one["p99_ms"],), one["p50_ms"], one["worst_ms"])
+        Bar(name, (one["p99_ms"],), one["worst_ms"], one["p50_ms"], one["worst_ms"])
         for name, one in figures["settings"].items()
     )
-    return BarChart(
-        f"{figures['model']}: p99 of the loop's lateness (line: p50 to worst)", "ms", ("p99",), bars
-    )
+    title = f"{figures['model']}: how late the loop is (bar: p99; line: p50 to worst)"
+    return BarChart(title, "ms at worst", ("p99",), bars)
 
 
 @click.command(help=__doc__)

@@ -6,6 +6,7 @@ that a picture says with colour it says in words or numbers too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -21,10 +22,11 @@ MARKED_BACK = "#eef4fb"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Parts laid end to end, and the spread of their sum. ``marked``: ours."""
+    """Parts laid end to end, the value written beside them, and its spread. ``marked``: ours."""
 
     name: str
     parts: tuple[float, ...]
+    value: float
     least: float
     most: float
     marked: bool = False
@@ -113,23 +115,26 @@ def _bars(chart: BarChart) -> tuple[str, float]:
             drawn += _rect(x, top + 4, value * scale, ROW - 8, COLOURS[part % len(COLOURS)])
             x += value * scale
         least, end = LEFT + bar.least * scale, LEFT + bar.most * scale
-        drawn += _line(least, middle, end, middle)
-        drawn += "".join(_line(at, middle - 4, at, middle + 4) for at in (least, end))
-        drawn += _text(max(x, end) + 8, middle + 4.5, f"{sum(bar.parts):.0f} {chart.unit}")
+        if bar.least < bar.most:
+            drawn += _line(least, middle, end, middle)
+            drawn += "".join(_line(at, middle - 4, at, middle + 4) for at in (least, end))
+        drawn += _text(max(x, end) + 8, middle + 4.5, f"{_short(bar.value)} {chart.unit}".rstrip())
     return drawn, TOP + len(chart.bars) * ROW
 
 
 def _lines(chart: LineChart) -> tuple[str, float]:
-    """A line a name over a grid of five steps, its last value in numbers."""
+    """A line a name over a grid of round steps, its last value in numbers."""
     left, bottom, right = 80.0, TOP + LINES_HEIGHT, WIDTH - RIGHT
-    highest = max((value for values in chart.lines.values() for value in values), default=0.0) or 1.0
-    furthest = max(chart.x, default=0.0) or 1.0
+    highest = 5 * _round_step(
+        max((value for values in chart.lines.values() for value in values), default=0.0)
+    )
+    furthest = 5 * _round_step(max(chart.x, default=0.0))
     drawn = _text(16, 24, chart.title, weight=600) + _legend(list(chart.lines), left, 46)
     for step in range(6):
         y, x = bottom - LINES_HEIGHT * step / 5, left + (right - left) * step / 5
         drawn += _line(left, y, right, y, FAINT)
-        drawn += _text(left - 8, y + 4.5, f"{highest * step / 5:.3g}", anchor="end")
-        drawn += _text(x, bottom + 20, f"{furthest * step / 5:.3g}", anchor="middle")
+        drawn += _text(left - 8, y + 4.5, _short(highest * step / 5), anchor="end")
+        drawn += _text(x, bottom + 20, _short(furthest * step / 5), anchor="middle")
     drawn += _text((left + right) / 2, bottom + 40, chart.x_label, anchor="middle")
     drawn += f'<g transform="translate(20 {TOP + LINES_HEIGHT / 2:.0f}) rotate(-90)">' + (
         _text(0, 0, chart.y_label, anchor="middle") + "</g>"
@@ -141,5 +146,18 @@ def _lines(chart: LineChart) -> tuple[str, float]:
         ]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         drawn += f'<path d="M{path}" fill="none" stroke="{COLOURS[index % len(COLOURS)]}" stroke-width="2"/>'
-        drawn += _text(points[-1][0] + 8, points[-1][1] + 4.5, f"{values[-1]:.3g}")
+        drawn += _text(points[-1][0] + 8, points[-1][1] + 4.5, _short(values[-1]))
     return drawn, bottom + 48
+
+
+def _short(value: float) -> str:
+    """Whole from 100 on, else with one decimal where there is one."""
+    return f"{value:.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.1f}"
+
+
+def _round_step(most: float) -> float:
+    """A fifth of ``most``, rounded up to 1, 2, 4, 5, 8 or 10 times a power of ten; for nothing, 0.2."""
+    if most <= 0:
+        return 0.2
+    power = 10.0 ** math.floor(math.log10(most / 5))
+    return next(power * step for step in (1, 2, 4, 5, 8, 10) if most / 5 <= power * step * (1 + 1e-9))

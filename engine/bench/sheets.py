@@ -12,7 +12,8 @@ from rich.text import Text
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One table: the first column holds names, the others figures. ``notes`` stand below it."""
+    """One table: the first column holds names, the others figures; a single other one holds text. ``notes``
+    stand below it."""
 
     title: str
     headings: tuple[str, ...]
@@ -24,7 +25,8 @@ def show(sheets: Iterable[Sheet], console: Console) -> None:
     for sheet in sheets:
         table = Table(title=Text(sheet.title, style="bold"), title_justify="left")
         for number, heading in enumerate(sheet.headings):
-            table.add_column(Text(heading), justify="right" if number else "left", overflow="fold")
+            figures = number > 0 and len(sheet.headings) > 2
+            table.add_column(Text(heading), justify="right" if figures else "left", overflow="fold")
         for row in sheet.rows:
             table.add_row(*map(Text, row))
         console.print(table)

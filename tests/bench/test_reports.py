@@ -63,7 +63,7 @@ def test_a_terminal_shows_brackets_as_they_are() -> None:
 
 def test_bars_stay_inside_and_names_are_escaped(figures: Figures) -> None:
     odd = BarChart(
-        "<a> & b", "ms", ("x", "y"), (Bar("<script>", (1.0, 2.0), 2.5, 4.0), Bar("none", (), 0, 0))
+        "<a> & b", "ms", ("x", "y"), (Bar("<script>", (1.0, 2.0), 3.0, 2.5, 4.0), Bar("none", (), 0, 0, 0))
     )
     picture = ElementTree.fromstring(to_svg([*charts_of(figures), odd]))
     texts = [text.text for text in picture.iter(f"{SVG}text")]
@@ -73,7 +73,7 @@ def test_bars_stay_inside_and_names_are_escaped(figures: Figures) -> None:
 
 
 def test_bars_are_as_long_as_their_values() -> None:
-    chart = BarChart("", "ms", ("x",), (Bar("a", (10.0,), 10, 10), Bar("b", (40.0,), 40, 40)))
+    chart = BarChart("", "ms", ("x",), (Bar("a", (10.0,), 10, 10, 10), Bar("b", (40.0,), 40, 40, 40)))
     bars = [
         r for r in ElementTree.fromstring(to_svg([chart])).iter(f"{SVG}rect") if r.attrib["height"] == "14.0"
     ]
@@ -92,7 +92,7 @@ def test_nothing_can_be_drawn_too(chart: BarChart | LineChart, tmp_path: Path) -
 def test_text_that_is_missing_shows() -> None:
     recording = long.Recording("r", made_up_pcm(), "It was cold and wet in the town yesterday evening.")
     said = [
-        Heard("captiond, as transcribe", "It was cold and.", 2.0, 1.0),
+        Heard("captiond, as transcribe", "It was cold and.", 2.0, ((0.0, 1.0),)),
         Heard("openai-whisper, 30 s windows", recording.text, 4.0),
     ]
     found = long.figures_of(recording, said)
@@ -100,6 +100,7 @@ def test_text_that_is_missing_shows() -> None:
     assert (ours["wer"], ours["wer_to_openai"], theirs["wer"]) == (60.0, 60.0, 0.0)
     assert (ours["characters"], ours["characters_to_reference"]) == (16, round(16 / 50, 3))
     assert theirs["realtime_factor"] == 0.4
+    assert (ours["until_s"], theirs["until_s"]) == (1.0, None)
     assert len(long.sheet_of("r", found).rows) == len(long.texts_sheet("r", found).rows) == 3
 
 
