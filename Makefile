@@ -10,7 +10,7 @@ SERVE = captiond serve
 TEST = python -m pytest
 CHECK = ruff check . && ruff format --check . && mypy && lint-imports
 PARITY = python -m tests.parity.report
-BENCH = python -m engine.bench.compare
+BENCH = captiond bench engine
 BENCH_LIVE = python -m daemon.bench.live
 
 # Every command runs in .venv, which is made or brought up to date first.
@@ -27,7 +27,7 @@ help:
 	@echo "make check       style, types and import rules"
 	@echo "make serve       the daemon                         (ARGS='--model demo-en')"
 	@echo "make parity      tokens and logits against openai-whisper and torch"
-	@echo "make bench       encoder and decoder against openai-whisper and faster-whisper"
+	@echo "make bench       the whole model beside openai-whisper, faster-whisper, transformers, whisper.cpp"
 	@echo "make bench-live  latency, stability and WER of a running daemon, at real-time pace"
 	@echo "make clean       remove .venv and what tools left behind"
 

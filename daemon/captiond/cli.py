@@ -18,6 +18,7 @@ from captiond.config import Config
 # A module of each, whose ``command`` is imported when it is asked for. Programs that talk to a daemon live in
 # a package that the daemon does not need.
 COMMANDS = {
+    "bench": "captiond.bench",
     "speak": "captiond_clients.speak",
     "listen": "captiond_clients.listen",
     "demo": "captiond_clients.demo",

@@ -1,13 +1,16 @@
-"""Writes tensors in memory as a Hugging Face directory, so that other programs can load the same weights.
+"""Writes tensors in memory in the form that each program loads, so that all of them run the same weights.
 
-Takes a configuration and arrays under OpenAI's names, gives a folder for ``ct2-transformers-converter``.
-The tokenizer written is good for its vocabulary only: it has no merges and cannot encode text.
+Takes a configuration and arrays under OpenAI's names, gives files: a Hugging Face folder, CTranslate2's,
+OpenAI's ``.pt``, ggml's. The tokenizer written is good for its vocabulary only: it has no merges and cannot
+encode text.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,11 @@ from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.tokens import WhisperTokenizer, byte_characters
 from captiond_engine.whisper.weights import read_json
 from safetensors.numpy import save_file
+
+from engine.bench.ggml import write_ggml
+
+HUGGING_FACE, CTRANSLATE2, OPENAI = "hugging-face", "ctranslate2", "openai.pt"
+GGML = {precision: f"ggml-{precision}.bin" for precision in ("float32", "float16", "int8")}
 
 # OpenAI's names to Hugging Face's, in this order.
 _RENAMES = (
@@ -98,3 +106,32 @@ def write_hugging_face(folder: Path, config: WhisperConfig, tensors: dict[str, F
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     renamed = {hugging_face_name(name): array for name, array in tensors.items()}
     save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_formats(
+    folder: Path, config: WhisperConfig, tensors: dict[str, Float32Array], names: Iterable[str]
+) -> None:
+    """Files called ``names`` (the constants above) in ``folder``."""
+    wanted = set(names)
+    if wanted & {HUGGING_FACE, CTRANSLATE2}:
+        write_hugging_face(folder / HUGGING_FACE, config, tensors)
+    if CTRANSLATE2 in wanted:
+        from ctranslate2.converters import TransformersConverter
+
+        converter = TransformersConverter(str(folder / HUGGING_FACE))
+        converter.convert(str(folder / CTRANSLATE2), quantization="float32")
+    if OPENAI in wanted:
+        import torch
+
+        state = {name: torch.from_numpy(array) for name, array in tensors.items()}
+        torch.save({"dims": asdict(config), "model_state_dict": state}, folder / OPENAI)
+    for precision, name in GGML.items():
+        if name in wanted:
+            write_ggml(folder / name, config, tensors, text_tokens(config), precision)
+
+
+def text_tokens(config: WhisperConfig) -> list[bytes]:
+    """The bytes of each text token, by id; specials come after them."""
+    bytes_of = byte_characters()
+    plain = {i: token for token, i in _vocabulary(config).items() if not token.startswith("<|")}
+    return [bytes(bytes_of[character] for character in plain[i]) for i in range(len(plain))]

@@ -1,14 +1,14 @@
 """What rounding the decoder's weights costs: tokens that stay, and word error rate, on real speech.
 
-Run: ``python -m engine.bench.precision --model demo-en`` (extra ``demo``). Clips are those kept with the
-tests, and the larger sets where they lie beside the project. Each clip is decoded alone, in a window of 30 s.
+Clips are those kept with the tests, and the larger sets where they lie beside the project. Each clip is
+decoded alone, in a window of 30 s. Prints a table (standard error) and one JSON line (standard output).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 
+import click
 import numpy as np
 from captiond_engine import models
 from captiond_engine.audio.mel import log_mel
@@ -55,10 +55,9 @@ def figures(model: WhisperModel, found: list[clips.Clip], exact: list[list[int]]
     } | {f"wer_{group}": counts.rate for group, counts in errors.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="demo-en")
-    name = parser.parse_args().model
+@click.command(help=__doc__)
+@click.option("--model", "name", default="demo-en", show_default=True, help="Name or path.")
+def command(name: str) -> None:
     checkpoint = read_checkpoint(models.find(name))
     found = clips.bundled() + clips.shared()
     table = Table(title=f"{name}, {len(found)} clips: per cent")
@@ -67,16 +66,16 @@ def main() -> None:
     for precision in PRECISIONS:
         model = load_model(checkpoint, CPU(), precision=precision)
         if model.precision != precision:
-            raise SystemExit(f"{precision} does not run here")
+            raise click.ClickException(f"{precision} does not run here")
         exact = exact or said(model, found)
         rows[precision] = figures(model, found, exact)
         if not table.columns:
             for heading in ("", *rows[precision]):
                 table.add_column(heading.replace("_", " "))
         table.add_row(precision, *map(str, rows[precision].values()))
-    Console(width=160).print(table)
+    Console(width=160, stderr=True).print(table)
     print(json.dumps({"bench": "precision", "model": name, "clips": len(found), "precisions": rows}))
 
 
 if __name__ == "__main__":
-    main()
+    command()
