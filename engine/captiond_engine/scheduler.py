@@ -105,9 +105,7 @@ class Scheduler:
     async def run(self) -> None:
         """Serve until cancelled. Only one call may run."""
         while True:
-            now = asyncio.get_running_loop().time()
-            seats = list(self._seats.values())
-            batch = take_batch(seats, now, self._batch_limit, self.capacity.batches)
+            batch = self._next_batch()
             if batch:
                 await self._serve(batch)
             else:
@@ -150,6 +148,10 @@ class Scheduler:
             self.failures = 0
             self._on_recovery()
         return answer, self.answered_at - began
+
+    def _next_batch(self) -> list[Taken]:
+        now = asyncio.get_running_loop().time()
+        return take_batch([*self._seats.values()], now, self._batch_limit, self.capacity.batches)
 
     async def _serve(self, batch: list[Taken]) -> None:
         try:

@@ -59,7 +59,7 @@ class Taken(NamedTuple):
     @property
     def sound_s(self) -> float:
         """Length of its window."""
-        return self.job.payload.mel.shape[1] * HOP_SAMPLES / SAMPLE_RATE_HZ
+        return float(self.job.payload.mel.shape[1] * HOP_SAMPLES / SAMPLE_RATE_HZ)
 
 
 class _Due(NamedTuple):
