@@ -7,6 +7,7 @@ read, or a ClientError. Knows nothing of streams, resume or audio.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from collections.abc import Callable, Mapping
@@ -88,12 +89,22 @@ def closed_error(closed: ConnectionClosed) -> ClientError:
 
 def _status_error(url: str, refused: InvalidStatus) -> ClientError:
     status = refused.response.status_code
-    said = refused.response.body.decode("utf-8", "replace").strip()[:300] if refused.response.body else ""
+    said = _message(bytes(refused.response.body or b""))
     what = f"The daemon at {urlsplit(url).netloc} answered {status}{': ' if said else ''}{said}"
     if status in _PASSING_STATUS:
-        return UnreachableError(what, advice="It may still be loading its model; /readyz says why.")
+        return UnreachableError(what, advice="It may still be loading its model, or be full; /readyz tells.")
     code = {401: "unauthorized", 403: "forbidden", 404: "not_found", 421: "wrong_host"}.get(status, "refused")
     return RefusedError(code, what)
+
+
+def _message(body: bytes) -> str:
+    """What a refusal says: plain text, or the "message" of a JSON object."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        told = None
+    text = told.get("message", "") if isinstance(told, dict) else body.decode("utf-8", "replace")
+    return str(text).strip()[:300]
 
 
 async def open_socket(url: str, token: str | None, *, max_queue: int = 16) -> tuple[ClientConnection, Hello]:

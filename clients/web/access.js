@@ -9,6 +9,15 @@ const KEY = "token";
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/; // RFC 9110: what a subprotocol's name may be
 const ANSWER_WITHIN_MS = 8000;
 
+/** What a refusal says: plain text, or the message of a JSON object. */
+function messageIn(text) {
+  try {
+    return String(JSON.parse(text).message ?? text);
+  } catch {
+    return text;
+  }
+}
+
 export class Access extends EventTarget {
   #token;
 
@@ -71,7 +80,7 @@ export class Access extends EventTarget {
     let answer;
     try {
       answer = await this.get(path);
-      if (answer.status === 503) return { kind: "unready", reasons: await this.#reasons(answer.text) };
+      if (answer.status === 503) return { kind: "unready", reasons: await this.#reasons(messageIn(answer.text)) };
     } catch {
       return { kind: "lost" };
     }

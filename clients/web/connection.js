@@ -95,7 +95,7 @@ export class Connection {
 
   /** Says what is wrong, and waits as long as fits it. */
   async #recover(ended, failures) {
-    if (ended.error && !["overloaded", "shutting_down"].includes(ended.error.code)) {
+    if (ended.error && !["capacity", "overloaded", "shutting_down"].includes(ended.error.code)) {
       this.#state("refused", { message: ended.error.message });
       return this.#pause(REFUSED_MS);
     }

@@ -126,7 +126,7 @@ export class Speaker {
     if (this.#finished) return undefined;
     if (this.#toldEnd && (code === 1000 || error?.code === "resume_unknown")) return this.#finish("ended");
     if (error?.code === "resume_unknown") this.#resume = null; // too late, or another daemon: a new stream
-    else if (error?.fatal && !["overloaded", "shutting_down"].includes(error.code)) {
+    else if (error?.fatal && !["capacity", "overloaded", "shutting_down"].includes(error.code)) {
       return this.#finish("failed", { message: error.message });
     }
     this.#failures += 1;

@@ -25,7 +25,7 @@ from captiond.config import Config, LogConfig
 from captiond.context import Context, counted, make_context
 from captiond.http import Front
 from captiond.listener import listen, load_pair, page_address, tls_context
-from captiond.loading import CLOSING, LOADING, StartNews, in_thread
+from captiond.loading import CLOSING, LOADING, StartNews, batch_limit, in_thread
 from captiond.meter import DaemonState, EventMeter, MeteredDevice, metered
 from captiond.metrics import Metrics
 from captiond.parts import Parts
@@ -132,7 +132,7 @@ class App:
         try:
             scheduler = Scheduler(
                 MeteredDevice(engine.device, self.metrics),
-                batch_limit=self._config.model.batch,
+                batch_limit=batch_limit(self._config.model, engine),
                 on_error=lambda error: self._tell_failure(error, scheduler.failures),
                 on_recovery=lambda: self.readiness.clear("device"),
             )

@@ -49,7 +49,7 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     language: str = ""
     window_partial: WindowChoice = "auto"
     window_final: WindowChoice = "auto"
-    batch: Annotated[int, Meta(ge=1, le=256)] = 1
+    batch: Annotated[int, Meta(ge=0, le=256)] = 0
 
 
 class SegmentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,6 +74,7 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     resume_ms: OptionalMilliseconds = 30_000
     lag_warn_ms: Milliseconds = 3_000
     max_streams: Count = 16
+    load: Annotated[float, Meta(ge=0, le=10)] = 0.8
     max_subscribers: Count = 256
     connections: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     connections_per_address: Count = 128

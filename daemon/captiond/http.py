@@ -27,10 +27,14 @@ from captiond.access import Access, shown_tokens
 from captiond.admission import LATE, Admission
 from captiond.context import Context
 from captiond.door import Entrance
+from captiond.load import Load
+from captiond.messages import ClientError
 from captiond.metrics import Metrics
+from captiond.query import parse_speak
 from captiond.readiness import Readiness
 
 RETRY_AFTER_S = 2
+RETRY_CAPACITY_S = 5  # speech that has ended, and speakers that have left, are seen by then
 PROBES = ("/healthz", "/readyz")  # answered also to those who are one too many: to refuse costs as much
 PAGES = {"/": "captions.html", "/overlay": "overlay.html"}
 JSON = "application/json"
@@ -134,7 +138,7 @@ class Front:
         if spoken:
             self._check_token(authorization, offered)
         if path in self._routes:
-            self._admit(path, resuming="resume=" in request.path)
+            self._admit(path, request.path)
             return None
         if path == "/metrics":
             kind, body = self.metrics.exposition(", ".join(request.headers.get_all("Accept")))
@@ -159,7 +163,7 @@ class Front:
         shown = bool(shown_tokens(authorization, offered))
         raise RefusedError("token_wrong" if shown else "token_missing", refusal)
 
-    def _admit(self, path: str, *, resuming: bool) -> None:
+    def _admit(self, path: str, target: str) -> None:
         """Let a websocket in, unless it could not be served; HTTP can still say so then."""
         context = self.context
         reasons = self._readiness.stopping_or_loading()
@@ -168,16 +172,32 @@ class Front:
             raise RefusedError("unavailable", later(text))
         limits = context.config.limits
         if path == "/v1/captions" and context.hub.box_count() >= limits.max_subscribers:
-            raise RefusedError("full", later(f"All {limits.max_subscribers} listeners' places are taken."))
-        if path != "/v1/captions" and not resuming and context.sessions.full():
-            raise RefusedError("full", later(f"All {limits.max_streams} streams are taken."))
+            text = f"All {limits.max_subscribers} listeners' places are taken."
+            raise RefusedError("full", later_why("overloaded", text))
+        if path != "/v1/captions":
+            self._admit_speaker(context, target)
+
+    def _admit_speaker(self, context: Context, target: str) -> None:
+        """Who comes back to its stream is always let in. A query that cannot be read is told so later on."""
+        try:
+            query = parse_speak(target)
+        except ClientError:
+            name, resuming = None, "resume=" in target
+        else:
+            name, resuming = query.stream, bool(query.resume)
+        refusal = None if resuming else context.sessions.refusal(name)
+        if refusal is not None:
+            why = "capacity" if refusal.code == "capacity" else "full"
+            raise RefusedError(why, later_why(refusal.code, refusal.message))
 
     def _health(self) -> Response:
         return json_answer(HTTPStatus.OK, {"alive": True, "version": self._version})
 
     def _ready(self) -> Response:
         reasons, degraded = self._readiness.reasons(), self._readiness.degraded()
-        beside = {"degraded": degraded} if degraded else {}
+        beside: dict[str, object] = {"degraded": degraded} if degraded else {}
+        if self.context is not None:
+            beside["load"] = told_load(self.context.sessions.load())
         if not reasons:
             return json_answer(HTTPStatus.OK, {"ready": True, "reasons": [], **beside})
         response = json_answer(HTTPStatus.SERVICE_UNAVAILABLE, {"ready": False, "reasons": reasons, **beside})
@@ -187,7 +207,7 @@ class Front:
     def _streams(self) -> Response:
         if self.context is None:
             return json_answer(HTTPStatus.OK, [])
-        hub = self.context.hub
+        hub, of_speech = self.context.hub, self.context.sessions.load_of_speech
         return json_answer(
             HTTPStatus.OK,
             [
@@ -199,6 +219,7 @@ class Front:
                     ),
                     "heard_until_ms": ms_from_samples(session.heard_until),
                     "behind_ms": session.behind_ms,
+                    "load": round(session.speech_share * of_speech, 3),
                     "subscribers": hub.listeners(session.feed),
                 }
                 for session in self.context.sessions.present()
@@ -243,6 +264,24 @@ def later(reason: str) -> Response:
     response = answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
+
+
+def later_why(code: str, message: str) -> Response:
+    """``later`` for a program, which is told the code that an ``error`` event would have."""
+    response = json_answer(HTTPStatus.SERVICE_UNAVAILABLE, {"reason": code, "message": message})
+    response.headers["Retry-After"] = str(RETRY_CAPACITY_S if code == "capacity" else RETRY_AFTER_S)
+    return response
+
+
+def told_load(load: Load) -> dict[str, object]:
+    """Shares of the device's time, and how many more speakers would fit."""
+    return {
+        "share": round(load.needed, 3),
+        "limit": load.limit,
+        "speaker": round(load.newcomer, 3),
+        "streams": load.streams,
+        "more": load.more,
+    }
 
 
 def json_answer(status: HTTPStatus, value: object) -> Response:

@@ -162,6 +162,12 @@ class DaemonState(Collector):
         behind_ms = max((session.behind_ms for session in present), default=0)
         meaning = "How much heard audio waits for a pass, of the stream that is furthest behind."
         yield _gauge("behind_seconds", meaning, behind_ms / 1000)
+        if self._sessions is not None:
+            load = self._sessions.load()
+            meaning = "Share of the device's time that speakers need; limits.load is its limit."
+            yield _gauge("load_ratio", meaning, load.needed)
+            meaning = "How many more speakers would fit, by limits.load and limits.max_streams."
+            yield _gauge("free_streams", meaning, load.more)
         listeners = self._hub.box_count() if self._hub else 0
         yield _gauge(
             "subscribers", "Listeners, each speaker that hears its own stream among them.", listeners

@@ -31,6 +31,7 @@ SECONDS = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0,
 KINDS = ("partial", "final")
 REFUSALS = (
     "bad_request",
+    "capacity",  # limits.load
     "connections",  # limits.connections, limits.connections_per_address
     "full",  # limits.max_streams, limits.max_subscribers
     "handshake",  # gone, or cut off, before it was a request

@@ -87,6 +87,11 @@ class Session:
         """How much of what was heard has not been through a finished pass yet."""
         return ms_from_samples(self._stream.backlog)
 
+    @property
+    def speech_share(self) -> float:
+        """How much of its time is speech, 0 to 1; 1 while that is not known."""
+        return self._scheduler.speech_share(self._stream)
+
     def open(self) -> None:
         """Announce the stream and give it to the scheduler."""
         self._hub.open(self.name, self.source)

@@ -20,6 +20,7 @@ from captiond_engine.stream_settings import StreamSettings
 
 from captiond.config import Config
 from captiond.hub import Hub
+from captiond.load import CADENCE_S, Load
 from captiond.mailbox import Mailbox
 from captiond.messages import ClientError, quote
 from captiond.segments import read_ahead, stream_settings
@@ -62,15 +63,24 @@ class Sessions:
         self._stopping = False
 
     async def open(
-        self, name: str | None, source: str, wishes: Wishes, owner: object, box: Mailbox | None = None
+        self,
+        name: str | None,
+        source: str,
+        wishes: Wishes,
+        owner: object,
+        box: Mailbox | None = None,
+        *,
+        guest: bool = False,
     ) -> Session:
         """A new session. Raises ClientError when the name is taken or there is no seat.
 
-        A session that nobody speaks into gives way, and its tail is waited for: a final is never dropped.
+        A session that nobody speaks into gives way, and its tail is waited for: a final is never dropped. A
+        ``guest``, other than a source that is configured, is refused where the device has no time for it.
         """
         settings = self._settings(wishes)  # a wrong wish costs nobody a seat
         name = name or self._free_name()
-        while in_the_way := self._in_the_way(name):
+        while in_the_way := self._in_the_way(name, guest=guest):
+            guest = guest and in_the_way.name != name  # who opens a name anew adds nothing
             in_the_way.end("replaced")
             await in_the_way.closed.wait()
         slot = next(number for number in range(len(self._slots) + 1) if number not in self._slots.values())
@@ -113,9 +123,34 @@ class Sessions:
         """For streams that are opened from now on."""
         self._config = config
 
-    def full(self) -> bool:
-        """Whether a new speaker would find no seat."""
-        return self._stopping or sum(s.owner is not None for s in self._sessions.values()) >= self._limit
+    def refusal(self, name: str | None) -> ClientError | None:
+        """Why a guest who asks for ``name`` would find no seat now; None where one is free."""
+        present = self._sessions.get(name or "")
+        load = self.load()
+        if self._stopping or not load.seats:
+            return self._overloaded()
+        if load.refusal and (present is None or present.owner is not None):
+            return ClientError("capacity", load.refusal)
+        return None
+
+    def load(self) -> Load:
+        """What those need who speak now; who lost its connection needs nothing until it is back."""
+        speaking = [s for s in self._sessions.values() if s.owner is not None and not s.closing]
+        owned = sum(s.owner is not None for s in self._sessions.values())
+        newcomer = self.load_of_speech
+        return Load(
+            needed=sum(session.speech_share for session in speaking) * newcomer,
+            newcomer=newcomer,
+            streams=len(speaking),
+            limit=self._config.limits.load,
+            seats=max(0, self._limit - owned),
+        )
+
+    @property
+    def load_of_speech(self) -> float:
+        """Share of the device's time that a stream needs which speaks without pause."""
+        cadence_s = max(CADENCE_S, self._config.segment.partial_step_ms / 1000)
+        return self._scheduler.capacity.per_speaker(cadence_s)
 
     def present(self) -> list[Session]:
         return list(self._sessions.values())
@@ -150,7 +185,10 @@ class Sessions:
             if name not in self._sessions:
                 return name
 
-    def _in_the_way(self, name: str) -> Session | None:
+    def _overloaded(self) -> ClientError:
+        return ClientError("overloaded", f"All {self._limit} streams are taken. Try again later.")
+
+    def _in_the_way(self, name: str, *, guest: bool) -> Session | None:
         """A session that must end before ``name`` can be opened; None when there is room."""
         if self._stopping:
             raise ClientError("shutting_down", "The daemon is stopping.")
@@ -159,11 +197,14 @@ class Sessions:
             if present.owner is not None and not present.closing:
                 raise ClientError("stream_taken", f"Somebody else is speaking into stream {quote(name)}.")
             return present
+        refusal = self.load().refusal if guest else None
+        if refusal:
+            raise ClientError("capacity", refusal)
         if len(self._sessions) < self._limit:
             return None
         ending = [s for s in self._sessions.values() if s.owner is None or s.closing]
         if not ending:
-            raise ClientError("overloaded", f"All {self._limit} streams are taken. Try again later.")
+            raise self._overloaded()
         return ending[0]
 
     def _closed(self, session: Session) -> None:

@@ -1,9 +1,9 @@
-"""Which stream's job the device runs next. One device, one batch at a time, and no queue.
+"""Which streams' jobs the device runs next. One device, one batch at a time, and no queue.
 
 Takes: streams, and notice that one of them has heard more. Gives: their jobs to the device, the answers
 back to them, and whether the device still answers. A stream is only marked as changed; newer audio joins
-the pass that is due anyway, so a slow device makes passes fewer, never older. Finals come before partials,
-and within these the stream that has waited longest. Knows no audio and no wire; its only clock is the loop's.
+the pass that is due anyway, so a slow device makes passes fewer, never older. Knows no audio and no wire;
+its only clock is the loop's. Whose turn it is, ``turns`` says.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import TypeVar
 
+from captiond_engine.capacity import Capacity
 from captiond_engine.errors import DeviceError
+from captiond_engine.pace import Pace
 from captiond_engine.speech_model import Device
 from captiond_engine.stream import Stream
-from captiond_engine.types import Decoding, Job
+from captiond_engine.turns import Seat, Taken, take_batch
+from captiond_engine.types import SAMPLE_RATE_HZ, Decoding
 
 T = TypeVar("T")
 
@@ -30,14 +32,6 @@ PATIENCE_S = 20.0  # at least
 BATCHES_OF_PATIENCE = 30
 PROBES_OF_PATIENCE = 300
 FIRST_PATIENCE_S = 180.0  # at most before the first batch, and before the first probe
-
-
-@dataclass(slots=True, eq=False)
-class _Seat:
-    stream: Stream
-    on_events: Callable[[], None]
-    boundary: Callable[[], AbstractContextManager[None]]
-    changed_at: float | None = None  # when work was first due that the device has not taken yet
 
 
 class Scheduler:
@@ -62,10 +56,11 @@ class Scheduler:
         self._batch_limit = batch_limit
         self._on_error = on_error
         self._on_recovery = on_recovery
-        self._seats: dict[Stream, _Seat] = {}
+        self._seats: dict[Stream, Seat] = {}
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()  # the device is asked one thing at a time
         self._longest_batch_s = self._longest_probe_s = 0.0  # of those that were answered
+        self.capacity = Capacity()
         self.failures = 0  # of the device, in a row
         self.answered_at: float | None = None  # the loop's time of the last answer that was no failure
 
@@ -82,7 +77,8 @@ class Scheduler:
         """
         if stream in self._seats:
             raise ValueError(f"stream {stream.name} is attached already")
-        self._seats[stream] = _Seat(stream, on_events, boundary)
+        pace = Pace(asyncio.get_running_loop().time(), stream.heard_until)
+        self._seats[stream] = Seat(stream, on_events, boundary, pace)
         self.notify(stream)
 
     def detach(self, stream: Stream) -> None:
@@ -92,9 +88,19 @@ class Scheduler:
     def notify(self, stream: Stream) -> None:
         """``stream`` has heard more, or was flushed or closed: look at it again."""
         seat = self._seats.get(stream)
-        if seat is not None and seat.changed_at is None and stream.has_work:
-            seat.changed_at = asyncio.get_running_loop().time()
+        if seat is None:
+            return
+        seat.look(asyncio.get_running_loop().time())
+        if seat.changed_at is not None:
             self._changed.set()
+
+    def speech_share(self, stream: Stream) -> float:
+        """How much of ``stream``'s time is speech, 0 to 1; 1 while that is not known, 0 without a seat."""
+        seat = self._seats.get(stream)
+        if seat is None:
+            return 0.0
+        seat.look(asyncio.get_running_loop().time())
+        return seat.pace.share
 
     async def run(self) -> None:
         """Serve until cancelled. Only one call may run."""
@@ -122,80 +128,71 @@ class Scheduler:
 
     async def probe(self) -> None:
         """Ask the device for the least that it can do. It ends like a batch: a failure, or an answer."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         try:
-            await self._ask(self._device.probe)
+            _, took_s = await self._ask(self._device.probe)
         except DeviceError as error:
             self.failures += 1
             self._on_error(error)
         else:
-            self._longest_probe_s = max(self._longest_probe_s, loop.time() - began)
+            self._longest_probe_s = max(self._longest_probe_s, took_s)
+            self.capacity.probed(took_s)
 
-    async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What the device answers, when its turn has come. Raises DeviceError."""
+    async def _ask(self, call: Callable[[], Awaitable[T]]) -> tuple[T, float]:
+        """The device's answer once its turn has come, and the seconds that it took. Raises DeviceError."""
+        loop = asyncio.get_running_loop()
         async with self._turn:
+            began = loop.time()
             answer = await call()
-        self.answered_at = asyncio.get_running_loop().time()
+        self.answered_at = loop.time()
         if self.failures:
             self.failures = 0
             self._on_recovery()
-        return answer
+        return answer, self.answered_at - began
 
-    def _next_batch(self) -> list[tuple[_Seat, Job, float]]:
-        """The most urgent jobs, each with the milliseconds that it waited."""
-        changed = [seat for seat in self._seats.values() if seat.changed_at is not None]
-        due = []
-        for i, seat in enumerate(changed):
-            with seat.boundary():
-                urgency = seat.stream.urgency
-                if urgency is not None:
-                    due.append((urgency, seat.changed_at or 0.0, i, seat))
+    def _next_batch(self) -> list[Taken]:
         now = asyncio.get_running_loop().time()
-        batch = []
-        for _, changed_at, _, seat in sorted(due, key=lambda entry: entry[:3])[: self._batch_limit]:
-            with seat.boundary():
-                job = seat.stream.next_job()
-                if job is not None:
-                    batch.append((seat, job, (now - changed_at) * 1000))
-        for seat in changed:
-            with seat.boundary():
-                if not seat.stream.has_work:
-                    seat.changed_at = None
-        return batch
+        return take_batch([*self._seats.values()], now, self._batch_limit, self.capacity.batches)
 
-    async def _serve(self, batch: list[tuple[_Seat, Job, float]]) -> None:
-        began = asyncio.get_running_loop().time()
+    async def _serve(self, batch: list[Taken]) -> None:
         try:
-            decodings = await self._ask(lambda: self._device.run([job for _, job, _ in batch]))
+            decodings, took_s = await self._ask(lambda: self._device.run([taken.job for taken in batch]))
         except DeviceError as error:
             await self._fail(batch, error)
             return
         except Exception as error:  # no fault of a device: what was asked of it cannot be answered
-            for seat, _, _ in batch:
-                with seat.boundary():
+            for taken in batch:
+                with taken.seat.boundary():
                     raise error
             return
-        took_s = asyncio.get_running_loop().time() - began
         self._longest_batch_s = max(self._longest_batch_s, took_s)
-        for (seat, job, queued_ms), decoding in zip(batch, decodings, strict=True):
-            self._answer(seat, job, decoding, queued_ms)
+        self.capacity.measure(
+            batch[0].job.kind,
+            len(batch),
+            sound_s=sum(taken.sound_s for taken in batch),
+            new_s=sum(taken.new_s for taken in batch),
+            took_s=took_s,
+        )
+        for taken, decoding in zip(batch, decodings, strict=True):
+            self._answer(taken, decoding, took_s)
 
-    async def _fail(self, batch: list[tuple[_Seat, Job, float]], error: DeviceError) -> None:
+    async def _fail(self, batch: list[Taken], error: DeviceError) -> None:
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self.failures, 10))
         self.failures += 1
         self._on_error(error)
-        for seat, job, _ in batch:
-            self._answer(seat, job, None, 0.0)
+        for taken in batch:
+            self._answer(taken, None)
         await asyncio.sleep(pause)
 
-    def _answer(self, seat: _Seat, job: Job, decoding: Decoding | None, queued_ms: float) -> None:
+    def _answer(self, taken: Taken, decoding: Decoding | None, took_s: float = 0.0) -> None:
+        """Give the stream its answer, unless it has left; a new stream in its slot is another one."""
+        seat = taken.seat
         if self._seats.get(seat.stream) is not seat:
             return
         with seat.boundary():
             if decoding is None:
-                seat.stream.fail(job)
+                seat.stream.fail(taken.job)
             else:
-                seat.stream.complete(job, decoding, queued_ms=queued_ms)
+                took = round(took_s * SAMPLE_RATE_HZ)
+                seat.stream.complete(taken.job, decoding, queued_ms=taken.queued_ms, took=took)
             seat.on_events()
             self.notify(seat.stream)

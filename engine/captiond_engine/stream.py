@@ -4,7 +4,8 @@ Takes: audio frames in order, and answers to the jobs it asked for. Gives: jobs,
 and events. Knows no device, no session and no other stream. It outlives a lost socket.
 
 Which pass is due, first to last: the finals of ended segments, oldest first; in a pause, the pass that
-will be the final if nobody speaks again; a partial, each time the segment has grown by a step.
+will be the final if nobody speaks again; a partial, each time the segment has grown by a step, and by as much
+as the last partial took.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Stream:
         self._answers = Answers()
         self._running: tuple[Job, _Pass] | None = None
         self._generation = 0
+        self._partial_took = 0  # samples of time that the newest partial pass took
         self._closed = False
         self._events: list[StreamEvent] = []
 
@@ -155,8 +157,12 @@ class Stream:
         self._running = (job, due)
         return job
 
-    def complete(self, job: Job, decoding: Decoding, *, queued_ms: float | None = None) -> None:
-        """The device answered ``job``; an answer that is no longer wanted is dropped."""
+    def complete(
+        self, job: Job, decoding: Decoding, *, queued_ms: float | None = None, took: int = 0
+    ) -> None:
+        """The device answered ``job`` after ``took`` samples of time; what is no longer wanted is dropped."""
+        if job.kind == "partial":
+            self._partial_took = took
         done = self._answered(job)
         if done is None:
             return
@@ -291,9 +297,12 @@ class Stream:
         if quiet_end is not None:
             return None if segment.asked_final == quiet_end else _Pass(segment, quiet_end, "final")
         step = self.settings.partial_step
-        grid = segment.start + (self._listener.seen - segment.start) // step * step
-        due = self.settings.partials and grid > segment.asked_partial
-        return _Pass(segment, grid, "partial") if due else None
+        seen = self._listener.seen
+        end = segment.start + (seen - segment.start) // step * step
+        if self._partial_took > step:  # slower than the steps come: all that is heard joins the pass
+            end = seen if seen - segment.asked_partial >= self._partial_took else segment.start
+        due = self.settings.partials and end > segment.asked_partial
+        return _Pass(segment, end, "partial") if due else None
 
     def _answered(self, job: Job) -> _Pass | None:
         """The pass that ``job`` was for; None if it is no longer wanted."""

@@ -31,10 +31,14 @@ async def test_health_readiness_and_streams_are_json() -> None:
         assert (health.status, health.headers["content-type"]) == (200, "application/json")
         assert health.json()["alive"] is True
         ready = await home.get("/readyz")
-        assert (ready.status, ready.json()) == (200, {"ready": True, "reasons": []})
+        assert ready.status == 200
+        told = ready.json()
+        load = told.pop("load")
+        assert told == {"ready": True, "reasons": []}
+        assert sorted(load) == ["limit", "more", "share", "speaker", "streams"]
         (stream,) = (await home.get("/v1/streams")).json()
         assert sorted(stream) == [
-            "behind_ms", "heard_until_ms", "name", "opened_at", "source", "subscribers",
+            "behind_ms", "heard_until_ms", "load", "name", "opened_at", "source", "subscribers",
         ]  # fmt: skip
         assert (stream["name"], stream["source"], stream["subscribers"]) == ("hall", "websocket", 1)
 

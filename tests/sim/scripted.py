@@ -131,9 +131,9 @@ class ScriptedModel:
 class ScriptedDevice(ScriptedModel):
     """Runs jobs by the script, taking simulated time, and failing where it is told to.
 
-    ``encode_s`` and ``decode_s`` pass once per call. ``fail_calls``: numbers of the calls (from 0) that
-    raise DeviceError, or a function of the number. ``calls`` keeps every batch that was asked. ``on_probe``
-    is called with each probe, and may wait or raise; ``probes`` counts them.
+    ``encode_s`` and ``decode_s`` pass once per call, and ``cost_s(jobs)`` besides. ``fail_calls``: numbers of
+    the calls (from 0) that raise DeviceError, or a function of the number. ``calls`` keeps every batch that
+    was asked. ``on_probe`` is called with each probe, and may wait or raise; ``probes`` counts them.
     """
 
     def __init__(
@@ -143,6 +143,7 @@ class ScriptedDevice(ScriptedModel):
         *,
         encode_s: float = 0.0,
         decode_s: float = 0.0,
+        cost_s: Callable[[Sequence[Job]], float] = lambda jobs: 0.0,
         fail_calls: Collection[int] | Callable[[int], bool] = (),
         unstable: float = 0.0,
         unstable_finals: float = 0.0,
@@ -158,6 +159,7 @@ class ScriptedDevice(ScriptedModel):
         )
         self._encode_s = encode_s
         self._decode_s = decode_s
+        self._cost_s = cost_s
         self._fails = fail_calls if callable(fail_calls) else fail_calls.__contains__
         self._running = False
         self._on_probe = on_probe
@@ -185,7 +187,7 @@ class ScriptedDevice(ScriptedModel):
         self.calls.append(tuple(jobs))
         self._running = True
         try:
-            await asyncio.sleep(self._encode_s + self._decode_s)
+            await asyncio.sleep(self._encode_s + self._decode_s + self._cost_s(jobs))
         finally:
             self._running = False
         if self._fails(number):

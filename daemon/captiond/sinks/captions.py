@@ -84,7 +84,7 @@ async def close(connection: ServerConnection, code: int, reason: str = "") -> No
 
 async def refuse(connection: ServerConnection, error: ClientError) -> None:
     """Say why in an ``error`` event, then close."""
-    overloaded = error.code in ("overloaded", "shutting_down")
+    overloaded = error.code in ("capacity", "overloaded", "shutting_down")
     told = wire.Error(code=error.code, message=error.message, fatal=True)
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):

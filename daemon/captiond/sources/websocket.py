@@ -79,7 +79,7 @@ async def _admit(connection: ServerConnection, context: Context, query: SpeakQue
         missed = Missed(0, query.epoch, session.told_seq if query.since is None else query.since)
     else:
         wishes = Wishes(query.language, query.prompt)
-        session = await sessions.open(query.stream, "websocket", wishes, connection, box)
+        session = await sessions.open(query.stream, "websocket", wishes, connection, box, guest=True)
         missed = Missed(since=session.first_seq)
     heard_ms = ms_from_samples(session.heard_until)
     hello = replace(
