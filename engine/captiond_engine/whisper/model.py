@@ -9,20 +9,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from max.driver import Buffer, Device
 from max.engine import Model
 
+from captiond_engine.decoding.options import DecodingOptions, FallbackOptions
+from captiond_engine.decoding.passes import Passes, Prompt, always
 from captiond_engine.decoding.rules import Suppression
+from captiond_engine.decoding.task import RulesByOptions
 from captiond_engine.errors import DeviceError
 from captiond_engine.types import Decoding, Float32Array, Job, Precision
+from captiond_engine.whisper import by_options, row_decoder
 from captiond_engine.whisper.cache import BufferPool
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.decoder import BLOCKED, DecodeInputs, prompt_inputs
+from captiond_engine.whisper.decoder import DecodeInputs, prompt_inputs
 from captiond_engine.whisper.layers import WeightBank
+from captiond_engine.whisper.passes import Cross, PromptPasses, RowPasses
 from captiond_engine.whisper.tokens import WhisperTokenizer
+
+__all__ = ["Encoding", "Greedy", "Prompt", "WhisperModel"]
 
 CHECK_HOPS, CHECK_TOKENS = 48, 3  # of the shortest run: window and prompt
 
@@ -35,13 +41,6 @@ class Encoding:
     cross: tuple[Buffer, ...]
     rows: int
     encode_ms: float
-
-
-class Prompt(NamedTuple):
-    """Tokens that a row's decode begins with; ``start`` is start-of-transcript's index in them."""
-
-    tokens: tuple[int, ...]
-    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,7 @@ class WhisperModel:
         self._prompt_inputs = prompt_inputs  # of the decoder that ``decode`` is
         self.precision: Precision = precision
         self._pool = BufferPool(config, device)
+        self.rules = RulesByOptions(suppression, config.n_vocab)
         self._masks: dict[int, tuple[Suppression, Buffer, Buffer]] = {}
 
     def encode(self, mels: Float32Array) -> Encoding:
@@ -148,10 +148,16 @@ class WhisperModel:
         )
 
     def decode(
-        self, encoding: Encoding, prompts: Sequence[Prompt], languages: Sequence[str | None]
+        self,
+        encoding: Encoding,
+        prompts: Sequence[Prompt],
+        languages: Sequence[str | None],
+        *,
+        max_new_tokens: int | None = None,
+        suppression: Suppression | None = None,
     ) -> list[Decoding]:
-        """One Decoding per row, without end-of-text."""
-        answer = self.greedy(encoding, prompts)
+        """One Decoding per row, without end-of-text; else as ``greedy``."""
+        answer = self.greedy(encoding, prompts, max_new_tokens=max_new_tokens, suppression=suppression)
         end, _ = self._control_tokens()
         decodings = []
         for row, tokens in enumerate(answer.tokens):
@@ -171,18 +177,53 @@ class WhisperModel:
             )
         return decodings
 
+    def decode_with(
+        self,
+        encoding: Encoding,
+        options: Sequence[DecodingOptions | FallbackOptions],
+        may_go_on: Callable[[], bool] = always,
+    ) -> list[Decoding]:
+        """One Decoding per row, as its options say. Greedy decodes without timestamps run in the graph, all
+        others pass by pass; ``may_go_on``: see ``decoding.fallback``.
+
+        Raises OptionsError, ModelError (a language that is not known), ValueError, DeviceError.
+        """
+        return by_options.decode_with(self, encoding, options, may_go_on)
+
+    def passes(self, encoding: Encoding) -> Passes:
+        """Single passes over ``encoding``, for one search at a time."""
+        config, cross = self.config, encoding.cross
+        if self._prompt_inputs is not row_decoder.prompt_inputs:
+            return PromptPasses(self._read_prompts, self.device, cross, config.n_text_ctx)
+        return RowPasses(
+            lambda *inputs: self._run(self._decode, *inputs),
+            self._pool,
+            cross,
+            config,
+            self._control_tokens(),
+        )
+
+    def _read_prompts(self, cross: Cross, prompts: Sequence[Prompt]) -> tuple[Float32Array, Float32Array]:
+        """Logits [B, V] after prompts, probability [B] of no speech."""
+        encoding = Encoding(cross[0], cross, len(prompts), 0.0)
+        answer = self.greedy(encoding, prompts, max_new_tokens=1)
+        return answer.first_logits.to_numpy().copy(), answer.no_speech
+
     def detect_languages(self, encoding: Encoding) -> list[str]:
-        """The likeliest language of each row: one decoding step that may only say a language."""
-        tokenizer = self._require_tokenizer()
+        """The likeliest language of each row."""
+        return [max(found, key=found.__getitem__) for found in self.language_probabilities(encoding)]
+
+    def language_probabilities(self, encoding: Encoding) -> list[dict[str, float]]:
+        """How likely each language is, by row: what follows start-of-transcript, among languages alone."""
+        tokenizer = self.require_tokenizer()
         if not tokenizer.multilingual:
-            return ["en"] * encoding.rows
-        allowed = [tokenizer.language_token(code) for code in tokenizer.languages]
-        mask = np.full(self.config.n_vocab, BLOCKED, np.float32)
-        mask[allowed] = 0.0
-        only_languages = Suppression(mask, np.zeros_like(mask))
+            return [{"en": 1.0}] * encoding.rows
         prompts = [Prompt((tokenizer.start_of_transcript,))] * encoding.rows
-        answer = self.greedy(encoding, prompts, max_new_tokens=1, suppression=only_languages)
-        return [tokenizer.language_of(tokens[0]) or "en" for tokens in answer.tokens]
+        logits = self.greedy(encoding, prompts, max_new_tokens=1).first_logits.to_numpy()
+        spoken = logits[:, [tokenizer.language_token(code) for code in tokenizer.languages]]
+        shares = np.exp(spoken - spoken.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        return [dict(zip(tokenizer.languages, row.tolist(), strict=True)) for row in shares]
 
     def probe(self, mel: Float32Array | None = None) -> None:
         """Little work for both graphs: two tokens of ``mel`` float32 [C, N], or of half a second of silence.
@@ -194,31 +235,29 @@ class WhisperModel:
         self.greedy(self.encode(heard[None]), [Prompt((end,) * CHECK_TOKENS)], max_new_tokens=2)
 
     def run(self, jobs: Sequence[Job]) -> list[Decoding]:
-        """Answer jobs in order; windows of equal length are encoded and decoded together.
+        """Answer jobs in order; windows of equal length and kind are encoded and decoded together.
 
         Raises ValueError before any of them is run where a window has another shape, and DeviceError.
         """
         for job in jobs:
             self._check_window(job.payload.mel.shape)
         answers: dict[int, Decoding] = {}
-        by_hops: dict[int, list[int]] = {}
+        together: dict[tuple[int, bool], list[int]] = {}
         for index, job in enumerate(jobs):
-            by_hops.setdefault(job.payload.mel.shape[1], []).append(index)
-        for indices in by_hops.values():
+            alike = (job.payload.mel.shape[1], job.payload.options is None)
+            together.setdefault(alike, []).append(index)
+        for indices in together.values():
             rows = [jobs[index] for index in indices]
             answers |= dict(zip(indices, self._run_batch(rows), strict=True))
         return [answers[index] for index in range(len(jobs))]
 
     def _run_batch(self, jobs: Sequence[Job]) -> list[Decoding]:
-        tokenizer = self._require_tokenizer()
+        tokenizer = self.require_tokenizer()
         encoding = self.encode(np.stack([job.payload.mel for job in jobs]))
-        asked = [job.payload.prompt.language for job in jobs]
-        if tokenizer.multilingual and any(language in (None, "auto") for language in asked):
-            found = self.detect_languages(encoding)
-            asked = [
-                heard if want in (None, "auto") else want for want, heard in zip(asked, found, strict=True)
-            ]
-        languages = asked if tokenizer.multilingual else ["en"] * len(jobs)
+        if jobs[0].payload.options is not None:
+            options = [by_options.of_window(job.payload) for job in jobs]
+            return self.decode_with(encoding, options, by_options.within_budget(options))
+        languages, _ = by_options.languages_of(self, encoding, [job.payload.prompt.language for job in jobs])
         prompts = []
         for job, language in zip(jobs, languages, strict=True):
             tokens, start = tokenizer.prompt(job.payload.prompt, language=language)
@@ -246,7 +285,7 @@ class WhisperModel:
             return self.config.n_vocab - 1, self.config.n_vocab - 2
         return self.tokenizer.end_of_text, self.tokenizer.no_speech
 
-    def _require_tokenizer(self) -> WhisperTokenizer:
+    def require_tokenizer(self) -> WhisperTokenizer:
         if self.tokenizer is None:
             raise ValueError("this model was built without a tokenizer")
         return self.tokenizer

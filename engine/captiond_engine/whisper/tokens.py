@@ -50,6 +50,7 @@ class WhisperTokenizer:
         self.transcribe = self._special("<|transcribe|>")
         self.no_speech = self._special("<|nospeech|>", "<|nocaptions|>")
         self.no_timestamps = self._special("<|notimestamps|>")
+        self.timestamp_begin = self.no_timestamps + 1  # of 0.00 s, in every published vocabulary
         self.multilingual = vocabulary >= 51_865
         self.languages = tuple(code for code in LANGUAGE_CODES if f"<|{code}|>" in self.specials)
 
@@ -111,6 +112,10 @@ class WhisperTokenizer:
         """Text of the plain tokens; specials and timestamps are left out."""
         return self._bytes(tokens).decode("utf-8", errors="replace")
 
+    def decode_with_control(self, tokens: Sequence[int]) -> str:
+        """Text with control tokens spelled out, timestamps left out, as the reference's ``decode``."""
+        return self._encoding.decode([token for token in tokens if token < self.timestamp_begin])
+
     def _bytes(self, tokens: Sequence[int]) -> bytes:
         return self._encoding.decode_bytes([token for token in tokens if token < self.end_of_text])
 
@@ -145,9 +150,7 @@ class WhisperTokenizer:
             pieces.append((text + decoder.decode(b"", final=True), tuple(pending)))
         return pieces
 
-    def prompt(
-        self, spec: PromptSpec, *, language: str | None, task: str = "transcribe"
-    ) -> tuple[list[int], int]:
+    def prompt(self, spec: PromptSpec, *, language: str | None) -> tuple[list[int], int]:
         """The decoder's prompt and the index of start-of-transcript in it.
 
         ``[<|startofprev|> hints] <|startoftranscript|> [<|language|> <|task|>] <|notimestamps|> prefix``
@@ -159,7 +162,7 @@ class WhisperTokenizer:
         if self.multilingual:
             start += [
                 self.language_token(language or "en"),
-                self.translate if task == "translate" else self.transcribe,
+                self.translate if spec.task == "translate" else self.transcribe,
             ]
         return [*before, *start, self.no_timestamps, *spec.prefix], len(before)
 
