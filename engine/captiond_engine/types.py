@@ -218,7 +218,7 @@ class Decoding:
     ``log_probabilities`` has one natural logarithm per token; ``sum_log_probability`` includes
     the end-of-text token, as openai-whisper's ``sum_logprobs`` does. ``timed_tokens``: where timestamps were
     asked for, all tokens with these between them, as they were said; else empty. ``failure``: no temperature
-    gave a text that passes, and why; ``held_back``: so it is not to be told.
+    gave a text that passes, and why, or it is silence; ``held_back``: it failed and is not to be told.
     """
 
     tokens: tuple[int, ...]

@@ -69,7 +69,7 @@ def decode_with_fallback(
 def _judged(decoding: Decoding, plan: _Plan) -> Decoding:
     """``decoding`` with what is wrong with it."""
     reason = failure(decoding, plan.thresholds)
-    if reason is None and is_silence(decoding, plan.thresholds):
+    failed = reason is not None
+    if not failed and is_silence(decoding, plan.thresholds):
         reason = SuppressReason.NO_SPEECH
-    held_back = reason is SuppressReason.NO_SPEECH or (reason is not None and plan.hold_back)
-    return replace(decoding, failure=reason, held_back=held_back)
+    return replace(decoding, failure=reason, held_back=plan.hold_back and failed)

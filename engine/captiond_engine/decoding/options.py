@@ -179,12 +179,24 @@ class FallbackOptions:
             raise OptionsError("beam_size is given, but no temperature is 0.")
         if self.best_of is not None and not any(self.temperatures):
             raise OptionsError("best_of is given, but no temperature is above 0.")
-        if len(self.temperatures) > 1 and self.thresholds == NEVER:
+        judged = self.thresholds.compression_ratio is not None or self.thresholds.logprob is not None
+        if len(self.temperatures) > 1 and not judged:
             raise OptionsError(
                 "There are more temperatures than one, but no threshold that asks for the next."
             )
         for temperature in self.temperatures:
             self._at(temperature)  # checked by itself
+
+    @property
+    def task(self) -> Literal["transcribe", "translate"]:
+        """What the text is to be: in the language spoken, or in English."""
+        return "translate" if self.decoding.task == "translate" else "transcribe"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a greedy decode in the graph, by the model's own rules, is all that is asked for."""
+        same = replace(self.decoding, task="transcribe", seed=0) == PLAIN
+        return same and self.temperatures == (0.0,) and self.beam_size is None and not self.hold_back
 
     @property
     def attempts(self) -> tuple[DecodingOptions, ...]:

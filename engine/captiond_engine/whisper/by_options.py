@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from max.driver import Device
 
 from captiond_engine.decoding.fallback import decode_with_fallback
@@ -43,7 +44,8 @@ def decode_with(
     if len(options) != encoding.rows:
         raise ValueError(f"options of {len(options)} rows for {encoding.rows} encoded rows")
     began = time.perf_counter()
-    asked = [_once(one).language for one in options]
+    once = [_once(one) for one in options]
+    asked = [None if one.task == "lang_id" else one.language for one in once]
     languages, found = languages_of(model, encoding, asked)
     windows = _Windows(model, encoding, languages)
     decodings = decode_with_fallback(windows.decode, options, may_go_on)
@@ -60,7 +62,7 @@ def languages_of(model: WhisperModel, encoding: Encoding, asked: Sequence[str | 
         return ["en"] * len(asked), [None] * len(asked)
     if all(language not in (None, "auto") for language in asked):
         return [language or "" for language in asked], [None] * len(asked)
-    heard = model.language_probabilities(encoding)
+    heard = language_probabilities(model, encoding)
     rows = [
         (max(probabilities, key=probabilities.__getitem__), probabilities)
         if language in (None, "auto")
@@ -70,6 +72,17 @@ def languages_of(model: WhisperModel, encoding: Encoding, asked: Sequence[str | 
     return [language for language, _ in rows], [probabilities for _, probabilities in rows]
 
 
+def language_probabilities(model: WhisperModel, encoding: Encoding) -> list[dict[str, float]]:
+    """How likely each language is, by row: what follows start-of-transcript, among languages alone."""
+    tokenizer = model.require_tokenizer()
+    prompts = [Prompt((tokenizer.start_of_transcript,))] * encoding.rows
+    logits = model.greedy(encoding, prompts, max_new_tokens=1).first_logits.to_numpy()
+    spoken = logits[:, [tokenizer.language_token(code) for code in tokenizer.languages]]
+    shares = np.exp(spoken - spoken.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return [dict(zip(tokenizer.languages, row.tolist(), strict=True)) for row in shares]
+
+
 def of_window(window: Window) -> Options:
     """The options of a job's window, with what its prompt says in their place where it says something."""
     spec, options = window.prompt, window.options or DecodingOptions()
@@ -77,7 +90,7 @@ def of_window(window: Window) -> Options:
     told = replace(
         once,
         language=spec.language or once.language,
-        prompt=spec.hints or once.prompt,
+        prompt=spec.hints.strip() or once.prompt,
         prefix=spec.prefix or once.prefix,
     )
     return told if isinstance(options, DecodingOptions) else replace(options, decoding=told)

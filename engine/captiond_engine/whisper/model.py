@@ -211,19 +211,7 @@ class WhisperModel:
 
     def detect_languages(self, encoding: Encoding) -> list[str]:
         """The likeliest language of each row."""
-        return [max(found, key=found.__getitem__) for found in self.language_probabilities(encoding)]
-
-    def language_probabilities(self, encoding: Encoding) -> list[dict[str, float]]:
-        """How likely each language is, by row: what follows start-of-transcript, among languages alone."""
-        tokenizer = self.require_tokenizer()
-        if not tokenizer.multilingual:
-            return [{"en": 1.0}] * encoding.rows
-        prompts = [Prompt((tokenizer.start_of_transcript,))] * encoding.rows
-        logits = self.greedy(encoding, prompts, max_new_tokens=1).first_logits.to_numpy()
-        spoken = logits[:, [tokenizer.language_token(code) for code in tokenizer.languages]]
-        shares = np.exp(spoken - spoken.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        return [dict(zip(tokenizer.languages, row.tolist(), strict=True)) for row in shares]
+        return by_options.languages_of(self, encoding, [None] * encoding.rows)[0]
 
     def probe(self, mel: Float32Array | None = None) -> None:
         """Little work for both graphs: two tokens of ``mel`` float32 [C, N], or of half a second of silence.
