@@ -1,4 +1,4 @@
-"""The table ``[decoding]``: how finals are decoded. What its keys say together, and what is asked of the engine.
+"""The table ``[decoding]``: how finals are decoded. What its keys say, and what the engine is asked.
 
 0 stands for "none" and "never", as TOML has no word for either. Knows no file and no model.
 """

@@ -1,4 +1,4 @@
-"""A language model so small that every text of it can be looked at, and passes over it that watch their caller."""
+"""A language model so small that all its texts can be looked at, and passes that watch their caller."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ END = 0  # end-of-text
 
 @dataclass(frozen=True)
 class Toy:
-    """Logits of the next token as a pure function of window and text. ``steps``: they are multiples of 1/steps,
-    so that ties are common; None: they are not."""
+    """Logits of the next token as a pure function of window and text. ``steps``: they are multiples of
+    1/steps, so that ties are common; None: they are not."""
 
     vocabulary: int
     seed: int = 0
@@ -40,6 +40,7 @@ class ToyPasses:
 
     toy: Toy
     longest: int = 1_000
+    end_of_text: int = END
     passes: int = 0
     _rows: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # clip, text
     _clips: Sequence[ClipPrompt] = ()
@@ -61,7 +62,7 @@ class ToyPasses:
         )
         self._rows = [(clip, (*text, int(token))) for (clip, text), token in zip(rows, tokens, strict=True)]
         assert max(len(text) for _, text in self._rows) <= self.longest
-        assert END not in tokens, "a text that has ended goes on"
+        assert self.end_of_text not in tokens, "a text that has ended goes on"
         return self._logits()
 
     def _logits(self) -> Float32Array:
