@@ -14,6 +14,7 @@ from captiond_engine.errors import ConfigError
 from msgspec import Meta, Struct
 
 from captiond.containers import media
+from captiond.decoding_config import DecodingConfig, check_decoding
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
@@ -177,6 +178,7 @@ SOURCE_KINDS: dict[str, type[SourceConfig]] = {
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerConfig = ServerConfig()
     model: ModelConfig = ModelConfig()
+    decoding: DecodingConfig = DecodingConfig()
     segment: SegmentConfig = SegmentConfig()
     transcribe: TranscribeConfig = TranscribeConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -215,6 +217,7 @@ def check(config: Config, where: str) -> None:
     if bool(server.cert) != bool(server.key):
         missing = "server.key" if server.cert else "server.cert"
         raise ConfigError(f"{where}: {missing} is missing.", advice="TLS needs server.cert and server.key.")
+    check_decoding(config.decoding, config.model.name, where)
     _check_mqtt(config.mqtt, where)
     for source in config.source:
         if isinstance(source, NetworkSource):

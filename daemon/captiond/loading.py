@@ -17,6 +17,7 @@ from captiond_engine.engine import Engine
 from captiond_engine.progress import Progress, ProgressEvent
 
 from captiond.config import Config, ModelConfig
+from captiond.decoding_config import no_translation
 from captiond.progress import describe
 from captiond.readiness import Readiness
 from captiond.systemd import Notifier
@@ -36,9 +37,15 @@ LONGEST_STEP_S = 3_600.0  # for a step that tells no progress, only that time pa
 
 
 def load_engine(config: Config, progress: Progress) -> Engine:
-    """The engine that ``config`` asks for; blocking. A model that is not here is downloaded."""
+    """The engine that ``config`` asks for; blocking. A model that is not here is downloaded.
+
+    Raises ConfigError where it cannot do what is asked of it, and as ``Engine.load``.
+    """
     model = config.model
     engine = Engine.load(model.name, device=model.device, precision=model.precision, progress=progress)
+    if config.decoding.task == "translate" and len(engine.traits.languages) == 1:
+        engine.close()
+        raise no_translation(model.name, "the configuration")
     return engine.with_windows(
         None if model.window_partial == "auto" else model.window_partial,
         None if model.window_final == "auto" else model.window_final,

@@ -22,6 +22,7 @@ from captiond.sinks import SINKS
 AT_THE_START = {
     "server": ("host", "port"),
     "model": ("name", "device", "precision", "window_partial", "window_final", "batch"),
+    "decoding": ("task",),  # the model must know other languages
     "limits": ("message_bytes", "handshake_ms"),
 }
 

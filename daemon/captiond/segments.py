@@ -7,6 +7,7 @@ from captiond_engine.stream_settings import StreamSettings
 from captiond_engine.types import samples_from_ms
 
 from captiond.config import Config
+from captiond.decoding_config import fallback_options
 
 PIECE_SLACK = samples_from_ms(1_000)
 RING_SLACK_MS = 5_000  # beyond what is read ahead: an open segment's start must not be overwritten
@@ -29,6 +30,7 @@ def stream_settings(
         min_speech=samples_from_ms(segment.min_speech_ms),
         max_segment=max_segment,
         vad_aggressiveness=segment.vad_aggressiveness,
+        decoding=fallback_options(config.decoding),
         ring=samples_from_ms(config.limits.read_ahead_ms + RING_SLACK_MS) + max_segment,
     )
 

@@ -56,19 +56,18 @@ def by_captiond(model: str, path: Path) -> list[Heard]:
 
 
 async def _transcribed(path: Path, config: Any, engine: Any) -> tuple[str, tuple[tuple[float, float], ...]]:
-    from captiond.transcribe import transcribe
-    from captiond_clients.events import AudioLost, Final, parse
+    from captiond import wire
+    from captiond.transcribe.run import transcribe
+    from captiond.transcribe.source import open_source
 
-    texts: list[str] = []
-    segments: list[tuple[float, float]] = []
-    async for message in transcribe(path, config, engine):
-        event = parse(message.decode())
-        if isinstance(event, AudioLost):
-            raise RuntimeError(f"audio was lost: {message.decode()}")
-        if isinstance(event, Final):
-            texts.append(event.text)
-            segments.append((event.start_ms / 1000, event.end_ms / 1000))
-    return " ".join(texts), tuple(segments)
+    events: list[wire.Event] = []
+    async with open_source(path) as audio:
+        await transcribe(path.name, audio.blocks, config, engine, events.append)
+    if lost := [event for event in events if isinstance(event, wire.AudioLost)]:
+        raise RuntimeError(f"audio was lost: {lost}")
+    finals = [event for event in events if isinstance(event, wire.Final)]
+    segments = tuple((final.start_ms / 1000, final.end_ms / 1000) for final in finals)
+    return " ".join(final.text for final in finals), segments
 
 
 def by_openai_whisper(checkpoint: Path, path: Path, segments: Sequence[tuple[float, float]]) -> list[Heard]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from captiond_engine import models
 from captiond_engine.audio.mel import log_mel
+from captiond_engine.decoding.options import DecodingOptions, FallbackOptions
 from captiond_engine.errors import ModelError
 from captiond_engine.progress import Progress, ProgressEvent, silent
 from captiond_engine.speech_model import Device, ModelTraits, Tokenizer
@@ -152,14 +153,22 @@ class Engine:
         return self.tokenizer.decode(self.decode_clip(pcm, window=window).tokens).strip()
 
     def decode_clip(
-        self, pcm: Float32Array, *, window: WindowChoice | None = None, prompt: PromptSpec | None = None
+        self,
+        pcm: Float32Array,
+        *,
+        window: WindowChoice | None = None,
+        prompt: PromptSpec | None = None,
+        options: DecodingOptions | FallbackOptions | None = None,
     ) -> Decoding:
-        """One decode of one clip: the whole model without segmentation or streaming."""
+        """One decode of one clip: the whole model without segmentation or streaming.
+
+        ``options`` default to greedy, without timestamps; what ``prompt`` says goes before what they say.
+        """
         length = self.traits.window_length(
             min(len(pcm), self.traits.max_window), window or self.traits.window_final
         )
         mel = log_mel(pcm[:length], self.traits.mels, length // HOP_SAMPLES)
-        job = Job(0, 0, "final", length, Window(0, 0, length, mel, prompt or PromptSpec()))
+        job = Job(0, 0, "final", length, Window(0, 0, length, mel, prompt or PromptSpec(), options))
         device = self.device
         if not isinstance(device, DeviceThread):
             raise TypeError("this engine's device has no blocking call")

@@ -56,6 +56,13 @@ class PortInUseError(ConfigError):
     code = "port_in_use"
 
 
+class OptionsError(CaptiondError):
+    """Decoding options that cannot be, alone or together."""
+
+    code = "decoding_options_invalid"
+    exit_code = EXIT_USAGE
+
+
 class AudioError(CaptiondError):
     """Audio that cannot be decoded, or a format that is not spoken here."""
 

@@ -16,6 +16,7 @@ from captiond_engine.audio.ring import AudioRing
 from captiond_engine.decoding.align import Detokenizer, join, spread
 from captiond_engine.decoding.commit import CommitPolicy
 from captiond_engine.decoding.guards import is_no_speech
+from captiond_engine.decoding.options import PLAIN_ONCE, FallbackOptions
 from captiond_engine.speech_model import ModelTraits
 from captiond_engine.types import (
     HOP_SAMPLES,
@@ -34,13 +35,15 @@ from captiond_engine.types import (
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What one finished pass over [segment start, ``end``) gave. ``held_back``: a text made of no speech."""
+    """What one finished pass over [segment start, ``end``) gave. ``held_back``: a text that is not told, and
+    ``reason`` why."""
 
     end: int
     words: tuple[Word, ...]
     language: str | None
     timings: Timings
     held_back: str = ""
+    reason: SuppressReason = SuppressReason.NO_SPEECH
 
 
 class LiveSegment:
@@ -57,6 +60,7 @@ class LiveSegment:
         policy: CommitPolicy,
         prompt: PromptSpec,
         commit_limit: int,
+        decoding: FallbackOptions = PLAIN_ONCE,
         continued: bool = False,
     ) -> None:
         self.number = number
@@ -75,6 +79,7 @@ class LiveSegment:
         self._detokenizer = detokenizer
         self._policy = policy
         self._prompt = prompt
+        self._decoding = decoding
         self._commit_limit = commit_limit  # audio beyond it may yet fall to the next segment
         self._mel = LogMel(traits.mels)
         self._revision = 0
@@ -107,15 +112,16 @@ class LiveSegment:
         prefix = tuple(token for word in self._committed for token in word.tokens) if force else ()
         prompt = self._prompt._replace(prefix=prefix)
         self.hear(ring, end)
-        return Window(self.number, self.start, end, self._mel.window(self._hops(end, kind)), prompt)
+        options = None if force or self._decoding.is_plain else self._decoding
+        return Window(self.number, self.start, end, self._mel.window(self._hops(end, kind)), prompt, options)
 
     def read(self, window: Window, decoding: Decoding, queued_ms: float | None) -> Heard:
         """What a finished pass gave. What it says otherwise than was committed stays as it was told."""
         prefix = self._committed if window.prompt.prefix else ()
         until = max(self._onset, min(window.end, self.speech_end))
         words = tuple(self._detokenizer.words(decoding, self._onset, until, prefix))
-        held_back = ""
-        if not self._committed and is_no_speech(decoding, _text(words)):
+        held_back, reason = "", self._refusal(decoding, words)
+        if reason is not None:
             held_back, words = _text(words).rstrip(), ()
         if not _continues(_text(words), self.committed_text):
             words = tuple(spread(join(self._committed, words), self._onset, until))
@@ -125,7 +131,14 @@ class LiveSegment:
             decode_ms=decoding.decode_ms,
             tokens=len(decoding.tokens),
         )
-        return Heard(window.end, words, decoding.language or self._prompt.language, timings, held_back)
+        language = decoding.language or self._prompt.language
+        return Heard(window.end, words, language, timings, held_back, reason or SuppressReason.NO_SPEECH)
+
+    def _refusal(self, decoding: Decoding, words: Sequence[Word]) -> SuppressReason | None:
+        """Why what a pass said is not told, if so. Silence does not unsay what was committed."""
+        if not self._committed and is_no_speech(decoding, _text(words), self._decoding.thresholds):
+            return SuppressReason.NO_SPEECH
+        return decoding.failure if decoding.held_back else None
 
     def tell(self, heard: Heard, *, show: bool = True) -> Transcript | None:
         """The new state to show after a pass; None where nothing changed or nothing is to be shown."""
@@ -166,7 +179,7 @@ class LiveSegment:
         self.covered = self.end
         text = _text(heard.words).rstrip()
         if not text:
-            self.outcome = Suppressed(self.number, SuppressReason.NO_SPEECH, heard.held_back)
+            self.outcome = Suppressed(self.number, heard.reason, heard.held_back)
             return
         self._revision += 1
         self.outcome = Transcript(

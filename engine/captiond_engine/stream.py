@@ -73,7 +73,7 @@ class Stream:
         self._slot = slot
         self._traits = traits
         self._detokenizer = Detokenizer(tokenizer)
-        self._prompt = PromptSpec(language=settings.language, hints=settings.hints)
+        self._prompt = PromptSpec(settings.language, hints=settings.hints, task=settings.decoding.task)
         self._limits = settings.segmenter(traits)
         self._listener = Listener(detector, self._limits, settings.ring)
         self._segments = 0
@@ -257,6 +257,7 @@ class Stream:
             detokenizer=self._detokenizer,
             policy=LocalAgreement2(),
             prompt=self._prompt,
+            decoding=self.settings.decoding,
             commit_limit=began.at + self._limits.max_segment - self._limits.cut_search,
             continued=began.continued,
         )

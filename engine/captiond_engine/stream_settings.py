@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from captiond_engine.decoding.options import PLAIN_ONCE, FallbackOptions
 from captiond_engine.speech_model import ModelTraits
 from captiond_engine.types import samples_from_ms
 from captiond_engine.vad.segmenter import SegmenterSettings
@@ -18,7 +19,8 @@ class StreamSettings:
     ``language``: ISO code, "auto", or None for the model's only one. ``hints``: spelling hints.
     ``partial_step``: a partial pass is due each time the segment crosses a multiple of it.
     ``min_speech``: a segment with less voice is suppressed, undecoded. ``ring``: audio that is held;
-    speech which is not decoded before it is overwritten is lost, and reported.
+    speech which is not decoded before it is overwritten is lost, and reported. ``decoding``: how finals are
+    decoded; partials are greedy, and share its task and its idea of silence.
     """
 
     language: str | None = None
@@ -33,6 +35,7 @@ class StreamSettings:
     cut_search: int = samples_from_ms(4_000)
     vad_aggressiveness: int = 2
     ring: int = samples_from_ms(35_000)
+    decoding: FallbackOptions = PLAIN_ONCE
 
     def __post_init__(self) -> None:
         if self.partial_step < 1:

@@ -1,4 +1,4 @@
-"""The values that pass between captiond's parts. Frozen, slotted; NumPy is the only import.
+"""The values that pass between captiond's parts. Frozen, slotted; they know NumPy and decoding options alone.
 
 Time inside is an integer count of 16 kHz samples since the stream opened. Intervals are half open,
 ``[start, end)``. Milliseconds exist only in configuration and on the wire.
@@ -6,12 +6,15 @@ Time inside is an integer count of 16 kHz samples since the stream opened. Inter
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from captiond_engine.decoding.options import DecodingOptions, FallbackOptions
 
 SAMPLE_RATE_HZ = 16_000
 HOP_SAMPLES = 160  # one mel column, 10 ms (openai-whisper audio.py: HOP_LENGTH)
@@ -178,13 +181,15 @@ class PromptSpec(NamedTuple):
     language: str | None = None  # ISO code, "auto", or None for the model's only language
     prefix: tuple[int, ...] = ()  # committed tokens that the hypothesis must continue
     hints: str = ""  # spelling hints, as the wire's ``prompt``
+    task: Literal["transcribe", "translate"] = "transcribe"  # translate: into English
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """Audio of one segment for one pass: ``mel`` is float32 [mels, hops], covering [start, end).
 
-    ``mel`` may reach past ``end`` with the silence that pads a window.
+    ``mel`` may reach past ``end`` with the silence that pads a window. ``options``: how it is decoded, under
+    the prompt's language, prefix, hints and task; None: greedily, without timestamps.
     """
 
     segment: int
@@ -192,6 +197,7 @@ class Window:
     end: int
     mel: Float32Array
     prompt: PromptSpec = field(default_factory=PromptSpec)
+    options: DecodingOptions | FallbackOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +216,9 @@ class Decoding:
     """The decoder's answer to one row: text tokens without prompt, prefix or end-of-text.
 
     ``log_probabilities`` has one natural logarithm per token; ``sum_log_probability`` includes
-    the end-of-text token, as openai-whisper's ``sum_logprobs`` does.
+    the end-of-text token, as openai-whisper's ``sum_logprobs`` does. ``timed_tokens``: where timestamps were
+    asked for, all tokens with these between them, as they were said; else empty. ``failure``: no temperature
+    gave a text that passes, and why, or it is silence; ``held_back``: it failed and is not to be told.
     """
 
     tokens: tuple[int, ...]
@@ -221,3 +229,9 @@ class Decoding:
     encode_ms: float = 0.0
     decode_ms: float = 0.0
     truncated: bool = field(default=False)  # the token limit came before end-of-text
+    timed_tokens: tuple[int, ...] = ()
+    temperature: float = 0.0
+    compression_ratio: float | None = None  # of the text, by zlib; None where nobody asked
+    language_probabilities: Mapping[str, float] | None = None  # where the language was detected
+    failure: SuppressReason | None = None
+    held_back: bool = False

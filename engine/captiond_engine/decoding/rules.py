@@ -68,7 +68,21 @@ def non_speech_tokens(tokenizer: SpecialTokens) -> set[int]:
 
 def default_suppression(tokenizer: SpecialTokens, vocabulary: int) -> Suppression:
     """The reference's defaults: no blank start, no non-speech tokens, no control tokens."""
-    control = {
+    return Suppression.of(
+        vocabulary,
+        first=blank_tokens(tokenizer),
+        always=non_speech_tokens(tokenizer) | control_tokens(tokenizer),
+    )
+
+
+def blank_tokens(tokenizer: SpecialTokens) -> list[int]:
+    """What a text does not begin with: a space alone, or its end."""
+    return [*tokenizer.encode(" "), tokenizer.end_of_text]
+
+
+def control_tokens(tokenizer: SpecialTokens) -> set[int]:
+    """Tokens that are told to a decoder, and never said by it."""
+    return {
         tokenizer.transcribe,
         tokenizer.translate,
         tokenizer.start_of_transcript,
@@ -76,11 +90,6 @@ def default_suppression(tokenizer: SpecialTokens, vocabulary: int) -> Suppressio
         tokenizer.start_of_lm,
         tokenizer.no_speech,
     }
-    return Suppression.of(
-        vocabulary,
-        first=[*tokenizer.encode(" "), tokenizer.end_of_text],
-        always=non_speech_tokens(tokenizer) | control,
-    )
 
 
 def suppression_for(tokenizer: SpecialTokens, vocabulary: int, generation: Mapping[str, Any]) -> Suppression:

@@ -9,21 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from max.driver import Buffer, Device
 from max.dtype import DType
 from max.engine import Model
 
+from captiond_engine.decoding.options import DecodingOptions, FallbackOptions
+from captiond_engine.decoding.passes import Passes, Prompt, always
 from captiond_engine.decoding.rules import Suppression
+from captiond_engine.decoding.task import RulesByOptions
 from captiond_engine.errors import DeviceError
 from captiond_engine.types import Decoding, Float32Array, Job, Precision
+from captiond_engine.whisper import by_options, row_decoder
 from captiond_engine.whisper.cache import BufferPool, Seat, Seats
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.decoder import BLOCKED, DecodeInputs, prompt_inputs
+from captiond_engine.whisper.decoder import DecodeInputs, prompt_inputs
 from captiond_engine.whisper.layers import WeightBank
+from captiond_engine.whisper.passes import PromptPasses, RowPasses
 from captiond_engine.whisper.tokens import WhisperTokenizer
+
+__all__ = ["Encoding", "Greedy", "Prompt", "WhisperModel"]
 
 CHECK_HOPS, CHECK_TOKENS = 48, 3  # of the shortest run: window and prompt
 
@@ -52,19 +58,11 @@ class Encoding:
             tuple(took_ms for part in parts for took_ms in part.encode_ms),
         )
 
-    def repeated(self, times: int) -> Encoding:
-        """Each row ``times`` times, side by side: many hypotheses of the same audio."""
-        rows = [row for row in range(self.rows) for _ in range(times)]
+    def take(self, rows: Sequence[int]) -> Encoding:
+        """These rows, as often as each is named: many hypotheses may listen to the same seat."""
         return Encoding(
             tuple(self.seats[row] for row in rows), None, tuple(self.encode_ms[row] for row in rows)
         )
-
-
-class Prompt(NamedTuple):
-    """Tokens that a row's decode begins with; ``start`` is start-of-transcript's index in them."""
-
-    tokens: tuple[int, ...]
-    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +102,7 @@ class WhisperModel:
         self.precision: Precision = precision
         self._pool = BufferPool(config, device)
         self._seats = Seats(config, device, kept)
+        self.rules = RulesByOptions(suppression, config.n_vocab)
         self._masks: dict[int, tuple[Suppression, Buffer, Buffer]] = {}
 
     def encode(self, mels: Float32Array) -> Encoding:
@@ -182,10 +181,16 @@ class WhisperModel:
         )
 
     def decode(
-        self, encoding: Encoding, prompts: Sequence[Prompt], languages: Sequence[str | None]
+        self,
+        encoding: Encoding,
+        prompts: Sequence[Prompt],
+        languages: Sequence[str | None],
+        *,
+        max_new_tokens: int | None = None,
+        suppression: Suppression | None = None,
     ) -> list[Decoding]:
-        """One Decoding per row, without end-of-text."""
-        answer = self.greedy(encoding, prompts)
+        """One Decoding per row, without end-of-text; else as ``greedy``."""
+        answer = self.greedy(encoding, prompts, max_new_tokens=max_new_tokens, suppression=suppression)
         end, _ = self._control_tokens()
         decodings = []
         for row, tokens in enumerate(answer.tokens):
@@ -205,18 +210,42 @@ class WhisperModel:
             )
         return decodings
 
+    def decode_with(
+        self,
+        encoding: Encoding,
+        options: Sequence[DecodingOptions | FallbackOptions],
+        may_go_on: Callable[[], bool] = always,
+    ) -> list[Decoding]:
+        """One Decoding per row, as its options say. Greedy decodes without timestamps run in the graph, all
+        others pass by pass; ``may_go_on``: see ``decoding.fallback``.
+
+        Raises OptionsError, ModelError (a language that is not known), ValueError, DeviceError.
+        """
+        return by_options.decode_with(self, encoding, options, may_go_on)
+
+    def passes(self, encoding: Encoding) -> Passes:
+        """Single passes over ``encoding``, for one search at a time."""
+        if self._prompt_inputs is not row_decoder.prompt_inputs:
+            return PromptPasses(self._read_prompts, encoding.take, self.config.n_text_ctx)
+        self._seats.check(encoding.seats)
+        return RowPasses(
+            lambda *inputs: self._run(self._decode, *inputs, *self._seats.buffers),
+            self._pool,
+            encoding.seats,
+            self.config,
+            self._control_tokens(),
+        )
+
+    def _read_prompts(
+        self, encoding: Encoding, prompts: Sequence[Prompt]
+    ) -> tuple[Float32Array, Float32Array]:
+        """Logits [B, V] after prompts, probability [B] of no speech."""
+        answer = self.greedy(encoding, prompts, max_new_tokens=1)
+        return answer.first_logits.to_numpy().copy(), answer.no_speech
+
     def detect_languages(self, encoding: Encoding) -> list[str]:
-        """The likeliest language of each row: one decoding step that may only say a language."""
-        tokenizer = self._require_tokenizer()
-        if not tokenizer.multilingual:
-            return ["en"] * encoding.rows
-        allowed = [tokenizer.language_token(code) for code in tokenizer.languages]
-        mask = np.full(self.config.n_vocab, BLOCKED, np.float32)
-        mask[allowed] = 0.0
-        only_languages = Suppression(mask, np.zeros_like(mask))
-        prompts = [Prompt((tokenizer.start_of_transcript,))] * encoding.rows
-        answer = self.greedy(encoding, prompts, max_new_tokens=1, suppression=only_languages)
-        return [tokenizer.language_of(tokens[0]) or "en" for tokens in answer.tokens]
+        """The likeliest language of each row."""
+        return by_options.languages_of(self, encoding, [None] * encoding.rows)[0]
 
     def probe(self, mel: Float32Array | None = None) -> None:
         """Little work for both graphs: two tokens of ``mel`` float32 [C, N], or of half a second of silence.
@@ -250,14 +279,11 @@ class WhisperModel:
         return [by_index[index] for index in range(len(jobs))]
 
     def _decode_jobs(self, jobs: Sequence[Job], encoding: Encoding) -> list[Decoding]:
-        tokenizer = self._require_tokenizer()
-        asked = [job.payload.prompt.language for job in jobs]
-        if tokenizer.multilingual and any(language in (None, "auto") for language in asked):
-            found = self.detect_languages(encoding)
-            asked = [
-                heard if want in (None, "auto") else want for want, heard in zip(asked, found, strict=True)
-            ]
-        languages = asked if tokenizer.multilingual else ["en"] * len(jobs)
+        tokenizer = self.require_tokenizer()
+        if any(job.payload.options is not None for job in jobs):
+            options = [by_options.of_window(job.payload) for job in jobs]
+            return self.decode_with(encoding, options, by_options.within_budget(options))
+        languages, _ = by_options.languages_of(self, encoding, [job.payload.prompt.language for job in jobs])
         prompts = []
         for job, language in zip(jobs, languages, strict=True):
             tokens, start = tokenizer.prompt(job.payload.prompt, language=language)
@@ -285,7 +311,7 @@ class WhisperModel:
             return self.config.n_vocab - 1, self.config.n_vocab - 2
         return self.tokenizer.end_of_text, self.tokenizer.no_speech
 
-    def _require_tokenizer(self) -> WhisperTokenizer:
+    def require_tokenizer(self) -> WhisperTokenizer:
         if self.tokenizer is None:
             raise ValueError("this model was built without a tokenizer")
         return self.tokenizer

@@ -64,6 +64,7 @@ class WhisperTokenizer:
         self.transcribe = self._special("<|transcribe|>")
         self.no_speech = self._special("<|nospeech|>", "<|nocaptions|>")
         self.no_timestamps = self._special("<|notimestamps|>")
+        self.timestamp_begin = self.no_timestamps + 1  # of 0.00 s, in every published vocabulary
         self.timestamps = range(self.no_timestamps + 1, min(vocabulary, self.no_timestamps + 1 + _TIMESTAMPS))
         said, own = (generation or {}).get("is_multilingual"), (generation or {}).get("lang_to_id")
         # English-only models have GPT-2's own vocabulary, which is one token shorter.
@@ -160,6 +161,10 @@ class WhisperTokenizer:
         """Whether ``token`` spells something: a plain one, or a word that fine-tuning added."""
         return token < self.end_of_text or token in self._added_text
 
+    def decode_with_control(self, tokens: Sequence[int]) -> str:
+        """Text with control tokens spelled out, timestamps left out, as the reference's ``decode``."""
+        return self._encoding.decode([token for token in tokens if token < self.timestamp_begin])
+
     def _bytes(self, tokens: Sequence[int]) -> bytes:
         if not self._added_text:
             return self._encoding.decode_bytes([token for token in tokens if token < self.end_of_text])
@@ -200,9 +205,7 @@ class WhisperTokenizer:
             pieces.append((text + decoder.decode(b"", final=True), tuple(pending)))
         return pieces
 
-    def prompt(
-        self, spec: PromptSpec, *, language: str | None, task: str = "transcribe"
-    ) -> tuple[list[int], int]:
+    def prompt(self, spec: PromptSpec, *, language: str | None) -> tuple[list[int], int]:
         """The decoder's prompt and the index of start-of-transcript in it.
 
         ``[<|startofprev|> hints] <|startoftranscript|> [<|language|> <|task|>] <|notimestamps|> prefix``
@@ -214,7 +217,7 @@ class WhisperTokenizer:
         if self.multilingual:
             start += [
                 self.language_token(language or "en"),
-                self.translate if task == "translate" else self.transcribe,
+                self.translate if spec.task == "translate" else self.transcribe,
             ]
         return [*before, *start, self.no_timestamps, *spec.prefix], len(before)
 

@@ -109,7 +109,7 @@ def test_a_multilingual_prompt() -> None:
     tokenizer = tokenizer_of(MULTILINGUAL)
     assert tokenizer.prompt(PromptSpec(), language="de") == ([50_258, 50_261, 50_359, 50_363], 0)
     assert tokenizer.prompt(PromptSpec(), language=None) == ([50_258, 50_259, 50_359, 50_363], 0)
-    translated = tokenizer.prompt(PromptSpec(), language="de", task="translate")
+    translated = tokenizer.prompt(PromptSpec(task="translate"), language="de")
     assert translated == ([50_258, 50_261, 50_358, 50_363], 0)
 
 
