@@ -74,7 +74,8 @@ class Recording:
         self._traits = traits
         self._detokenizer = Detokenizer(tokenizer)
         self._look_ahead = look_ahead
-        self._prompt = PromptSpec(language=settings.language, hints=settings.hints)
+        self._prompt = PromptSpec(settings.language, hints=settings.hints, task=settings.decoding.task)
+        self._decoding = replace(settings.decoding, budget_ms=None)  # nobody waits
         self._language_open = settings.language is None and len(traits.languages) > 1
         self._packer = Packer(
             detector,
@@ -209,7 +210,8 @@ class Recording:
         traits, speech = self._traits, passage.speech
         hops = traits.window_length(len(passage.pcm), traits.window_final) // HOP_SAMPLES
         mel = log_mel(passage.pcm, traits.mels, hops)
-        return _Waiting(passage, Window(0, speech.start, speech.end, mel, self._prompt))
+        options = None if self._decoding.is_plain else self._decoding
+        return _Waiting(passage, Window(0, speech.start, speech.end, mel, self._prompt, options))
 
     def _segment(self, passage: Passage) -> LiveSegment:
         """The passage as a segment that has ended and was never shown: its final is made as a live one's."""
@@ -222,6 +224,7 @@ class Recording:
             detokenizer=self._detokenizer,
             policy=LocalAgreement2(),
             prompt=self._prompt,
+            decoding=self._decoding,
             commit_limit=speech.end,
         )
         segment.end, segment.speech_end = speech.end, speech.speech_end
