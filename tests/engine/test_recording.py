@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from captiond_engine.decoding.options import PLAIN_ONCE, FallbackOptions
 from captiond_engine.stream_settings import StreamSettings
 from captiond_engine.types import (
     AudioLost,
@@ -295,3 +297,17 @@ def test_a_language_that_is_named_is_asked_for_and_auto_is_found_for_each_window
         driver.listen(15 * SECOND, limit=3)
         driver.finish(3)
         assert [job.payload.prompt.language for job in driver.jobs] == [language] * 3
+
+
+def test_windows_are_decoded_as_the_settings_say_without_their_limit_on_time() -> None:
+    """Nobody waits for a recording; greedy ones carry no options, so that they run in the graph's own loop."""
+    once = FallbackOptions(beam_size=5, budget_ms=3_000)
+    asked = []
+    for decoding in (PLAIN_ONCE, once):
+        driver = RecordingDriver(
+            (ScriptWord("word", SECOND, 2 * SECOND),), settings=replace(QUICK, decoding=decoding), pack=0
+        )
+        driver.listen(3 * SECOND)
+        driver.finish()
+        asked += [job.payload.options for job in driver.jobs]
+    assert asked == [None, replace(once, budget_ms=None)]
