@@ -300,7 +300,7 @@ def test_a_language_that_is_named_is_asked_for_and_auto_is_found_for_each_window
 
 
 def test_windows_are_decoded_as_the_settings_say_without_their_limit_on_time() -> None:
-    """Nobody waits for a recording; greedy ones carry no options, so that they run in the graph's own loop."""
+    """Nobody waits for a recording; greedy ones carry no options: the graph has a loop of its own."""
     once = FallbackOptions(beam_size=5, budget_ms=3_000)
     asked = []
     for decoding in (PLAIN_ONCE, once):
