@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from captiond_engine.decoding.rules import suppression_for
+from captiond_engine.decoding.rules import default_suppression, suppression_for
 from captiond_engine.models import BUNDLED
 from captiond_engine.progress import ProgressEvent
 from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper.graphs import ROW_DECODERS, GraphCompiler, GraphStore
 from captiond_engine.whisper.loading import build_model, build_with, decoders, load_model, tokenizer_of
 from captiond_engine.whisper.model import WhisperModel
+from captiond_engine.whisper.tokens import WhisperTokenizer
 from captiond_engine.whisper.weights import Checkpoint, read_checkpoint
 from max._mlir_context import ensure_default_mlir_context
 from max.driver import CPU
@@ -59,6 +60,15 @@ def seeded_tensors(size: str) -> dict[str, Float32Array]:
 def seeded_model(size: str, precision: Precision = "float32") -> WhisperModel:
     config, tensors = seeded.config_of(size), seeded_tensors(size)
     return build_model(config, tensors, CPU(), precision=precision, progress=tell)
+
+
+@cache
+def seeded_speaker(size: str) -> WhisperModel:
+    """The same weights with the published multilingual vocabulary, so that options can be given as text."""
+    config = seeded.config_of(size)
+    tokenizer = WhisperTokenizer.from_published(config)
+    rules = default_suppression(tokenizer, config.n_vocab)
+    return build_model(config, seeded_tensors(size), CPU(), tokenizer, rules, progress=tell)
 
 
 def sizes() -> list[str]:
