@@ -1,8 +1,8 @@
 """Writes tests/parity/goldens/options-*.json with openai-whisper.
 
 Run: ``python -m tests.parity.make_option_goldens``; needs the extra ``parity``. A decode that comes out
-otherwise when its logits are a little off hangs on a tie of float32; it is told, and left out. ``--only WORDS``:
-the sets with these words in their names, written beside the rest.
+otherwise when its logits are a little off hangs on a tie of float32; it is told, and left out.
+``--only WORDS``: the sets with these words in their names, written beside the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decoding by options against small results that openai-whisper made (make_option_goldens.py), without torch."""
+"""Decoding by options against small results of openai-whisper (make_option_goldens.py), without torch."""
 
 from __future__ import annotations
 
