@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache, lru_cache
 
-from captiond_engine.decoding.rules import Suppression, suppression_for
+from captiond_engine.decoding.rules import Suppression, default_suppression, suppression_for
 from captiond_engine.models import BUNDLED
 from captiond_engine.progress import ProgressEvent
 from captiond_engine.types import Float32Array
@@ -76,6 +76,15 @@ def seeded_model(size: str, kind: str = "decode_float32") -> WhisperModel:
     return _decoded_by(kind, config, seeded_tensors(size), tokenizer, rules)
 
 
+@cache
+def seeded_speaker(size: str) -> WhisperModel:
+    """The same weights with the published multilingual vocabulary, so that options can be given as text."""
+    config = seeded.config_of(size)
+    tokenizer = seeded.tokenizer_of(size)
+    rules = default_suppression(tokenizer, config.n_vocab)
+    return _decoded_by("decode_float32", config, seeded_tensors(size), tokenizer, rules)
+
+
 def sizes() -> list[str]:
-    """Seeded sizes to test: CAPTIOND_PARITY_SIZES, or the smallest, as each other one compiles for minutes."""
+    """Seeded sizes to test: CAPTIOND_PARITY_SIZES, or the smallest, as others compile for minutes."""
     return os.environ.get("CAPTIOND_PARITY_SIZES", "mini-v3").replace(",", " ").split()

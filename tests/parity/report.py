@@ -15,11 +15,12 @@ import numpy as np
 import torch
 import whisper
 from captiond_engine.audio.mel import log_mel
+from captiond_engine.decoding.options import DecodingOptions
 from captiond_engine.types import Float32Array
 from captiond_engine.whisper.model import Prompt
 from whisper.model import Whisper
 
-from tests.parity import clips, make_goldens, models, seeded, tasks
+from tests.parity import clips, make_goldens, make_option_goldens, models, option_sets, seeded, tasks
 
 MEL_BOUND, ENCODED_BOUND, LOGITS_BOUND = 1e-4, 2e-4, 5e-4
 PLAIN = (50_257, 50_362)
@@ -144,6 +145,44 @@ def compare_bundled(found: Sequence[clips.Clip], what: str = "demo-en") -> Row:
     return Row(what, equal, len(found), *worst)
 
 
+def compare_options(name: str, what: str) -> tuple[int, int]:
+    """Rows of one set of options whose tokens are the reference's, and how many rows there are.
+
+    ``name``: demo-en, on the kept clips, or a seeded size, three rows in one call.
+    """
+    reference, rows, sets = make_option_goldens.reference_rows(name)
+    options = sets[what]
+    if name == "demo-en":
+        ours, mine = models.bundled_model(), [options] * len(rows)
+        mels = [log_mel(clip.pcm, 80, 3000) for clip in clips.bundled()]
+        asked = [DecodingOptions(**options)] * len(rows)
+        found = [
+            ours.decode_with(ours.encode(mel[None]), [one])[0] for mel, one in zip(mels, asked, strict=True)
+        ]
+    else:
+        ours, mine = (
+            models.seeded_speaker(name),
+            [option_sets.of_row(options, row) for row in range(len(rows))],
+        )
+        found = ours.decode_with(
+            ours.encode(seeded.mels(len(rows))), list(option_sets.ours(options, len(rows)))
+        )
+    equal = 0
+    for encoded, one, decoding in zip(rows.values(), mine, found, strict=True):
+        expected = make_option_goldens.decode(reference, encoded, one).tokens
+        equal += list(decoding.timed_tokens or decoding.tokens) == expected
+    return equal, len(rows)
+
+
+def print_options(sizes: Sequence[str]) -> None:
+    """One line for each set of options: tokens equal, n of n."""
+    print(f"\n{'model, options':66} {'tokens equal':>14}")
+    for name in ("demo-en", *sizes):
+        for what in option_sets.ENGLISH if name == "demo-en" else option_sets.SEEDED:
+            equal, total = compare_options(name, what)
+            print(f"{f'{name}, {what}':66} {f'{equal} of {total}':>14}", flush=True)
+
+
 def table(sizes: Sequence[str], plain: Sequence[str]) -> Iterator[Row]:
     """The whole table, line by line; ``plain``: sizes that the plain graph is compared for as well."""
     yield compare_bundled(clips.bundled(), "demo-en, kept clips")
@@ -164,6 +203,7 @@ def main() -> None:
     print(HEADER)
     for row in table(chosen.sizes.split(","), chosen.plain.split(",")):
         print(row, flush=True)
+    print_options([size for size in chosen.sizes.split(",") if size == "tiny"])
 
 
 if __name__ == "__main__":

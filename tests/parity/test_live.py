@@ -45,6 +45,19 @@ def test_mels_at_both_heights() -> None:
         assert report.mel_difference(clips.bundled()[0].pcm, mels) < report.MEL_BOUND
 
 
+@pytest.mark.parametrize("what", ["greedy, timestamps", "unequal prompts and prefixes"])
+@pytest.mark.parametrize("size", [size for size in models.sizes() if size == "tiny"])
+def test_options_on_seeded_weights(size: str, what: str) -> None:
+    equal, total = report.compare_options(size, what)
+    assert equal == total == 3
+
+
+@pytest.mark.parametrize("what", ["sample_len 7", "beam 3, prompt and prefix"])
+def test_options_on_kept_clips(what: str) -> None:
+    equal, total = report.compare_options("demo-en", what)
+    assert equal == total == len(clips.bundled())
+
+
 def test_goldens_are_what_the_reference_says_today() -> None:
     """The kept results were made with the same seeded weights that the tests build."""
     from tests.parity import make_goldens, test_goldens

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -335,3 +336,42 @@ def test_a_search_that_may_not_go_on_gives_no_answer(toy: Toy, allowed: int) -> 
     else:
         assert answers is None
         assert passes.passes == allowed + 1
+
+
+@settings(deadline=None)
+@given(
+    vocabulary=st.integers(6, 12),
+    seed=st.integers(0, 9_999),
+    limit=st.integers(1, 6),
+    size=st.integers(1, 4),
+    patience=st.sampled_from([None, 0.5, 1.0, 2.0]),
+)
+def test_beams_are_the_references(
+    vocabulary: int, seed: int, limit: int, size: int, patience: float | None
+) -> None:
+    """openai-whisper's own BeamSearchDecoder over the same logits, and its choice for the same penalties."""
+    torch = pytest.importorskip("torch", reason="the extra 'parity' is not installed")
+    decoding = pytest.importorskip("whisper.decoding", reason="the extra 'parity' is not installed")
+    toy, most = Toy(vocabulary, seed), round(size * (patience or 1.0))
+    if most < 1:
+        return
+    moved = SimpleNamespace(rearrange_kv_cache=lambda parents: None)
+    theirs = decoding.BeamSearchDecoder(size, END, moved, patience)
+    tokens, sums = torch.tensor([PROMPT.tokens] * size), torch.zeros(size)
+    for _ in range(limit):
+        logits = torch.from_numpy(np.stack([toy.logits(0, row) for row in tokens.tolist()]))
+        tokens, completed = theirs.update(tokens, logits, sums)
+        if completed:
+            break
+    [texts], [totals] = theirs.finalize(tokens[None], sums[None])
+    machine = BeamSearch(END, limit, beam_size=size, most_finished=most)
+    run(toy, machine, width=size)
+    ours = machine.candidates()
+    begin = len(PROMPT.tokens)
+    cut = [text[begin : begin + text[begin:].tolist().index(END)] for text in texts]
+    assert [candidate.tokens for candidate in ours] == [tuple(text.tolist()) for text in cut]
+    np.testing.assert_allclose([candidate.total for candidate in ours], totals, atol=1e-4)
+    for alpha in (None, 0.0, 0.6, 1.0):
+        if all(len(text) for text in cut) or alpha is not None:
+            [choice] = decoding.MaximumLikelihoodRanker(alpha).rank([cut], [totals])
+            assert best(ours, alpha) is ours[choice]
