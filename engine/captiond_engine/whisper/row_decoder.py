@@ -25,6 +25,7 @@ from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 from captiond_engine.whisper.decoder import DecodeInputs
 from captiond_engine.whisper.layers import CPU, F32, I64, WeightBank
 from captiond_engine.whisper.packed_weights import PackedBank, PackedBlock, PackedLinear
+from captiond_engine.whisper.sketch import library
 
 KERNELS = Path(str(captiond_engine.__file__)).parent / "kernels"
 I32 = DType.int32
@@ -131,7 +132,7 @@ def build(
     ``lanes``: width of the kernels' vectors, see ``cpu.lanes``; ``hands``: threads, 1 or 2.
     """
     bank = PackedBank(tensors, CPU, precision)
-    with Graph("whisper_row_decode", input_types=_input_types(config), custom_extensions=[KERNELS]) as graph:
+    with Graph("whisper_row_decode", input_types=_input_types(config), **library(KERNELS)) as graph:
         inputs = _read_inputs(config, graph)
         passes = _Passes(config, bank, inputs, lanes, hands)
         next_rows, logits, silence = passes.prompt()
