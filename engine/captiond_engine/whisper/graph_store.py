@@ -32,19 +32,24 @@ _LONGEST_TURN_S = 1_800.0  # of somebody else who compiles the same graph; a com
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What is known of a stored graph. ``machine``: what it is for; ``took_s``: seconds it took."""
+    """What is known of a stored graph.
+
+    ``key`` names all of the following: ``machine``: what it is for; ``max``: the version that compiled it;
+    ``source``: digest of what it was compiled from. ``sha256`` and size are those of the compiled graph.
+    """
 
     key: str
     kind: str
     config: dict[str, int]
     machine: str
     max: str
+    source: str
     sha256: str = ""
     size_bytes: int = 0
     took_s: float = 0.0
 
     def is_like(self, other: Facts) -> bool:
-        """The same but for the key, and so for the sources that it was made of."""
+        """The same but perhaps for its source."""
         mine, theirs = ((f.kind, f.config, f.machine, f.max) for f in (self, other))
         return mine == theirs
 

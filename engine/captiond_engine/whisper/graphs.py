@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import threading
 import time
@@ -76,9 +75,9 @@ def sketch(
 
 def facts_of(kind: str, config: WhisperConfig, text: bytes, machine: str) -> Facts:
     """What is known of a graph before it is compiled, its key included."""
-    parts = [kind, hashlib.sha256(text).hexdigest(), machine, version("max")]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-    return Facts(key, kind, asdict(config), machine, parts[-1])
+    facts = Facts("", kind, asdict(config), machine, version("max"), hashlib.sha256(text).hexdigest())
+    key = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:32]
+    return msgspec.structs.replace(facts, key=key)
 
 
 def estimate_s(kind: str, config: WhisperConfig) -> float:

@@ -43,6 +43,10 @@ class WeightBank:
         self.used.add(name)
         return self.tensors[name]
 
+    def release(self) -> None:
+        """Let go of the checkpoint, once the graph is built; what the graph reads stays in ``registry``."""
+        self.tensors = {}
+
     def weight(self, name: str) -> Weight:
         """The tensor ``name`` of the checkpoint as a graph weight."""
         return self._declared.get(name) or self.derived(name, self.take(name))

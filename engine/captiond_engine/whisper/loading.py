@@ -6,8 +6,9 @@ NumPy twin: a graph compiled for another processor was seen to load and compute 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -219,6 +220,8 @@ def build_with(
             error = known_answer_error(model, tensors)
         tolerance = TOLERANCE[choice.precision]
         if error.worst <= tolerance:
+            for _, bank in made.values():
+                bank.release()
             return model, error.worst
         # With a wrong encoder a decoder has nothing to go by; with a right one its K/V may still be wrong.
         suspects = ["encode"] if error.encoder > tolerance else [choice.kind, "encode"]
@@ -269,6 +272,12 @@ def known_answer_error(model: WhisperModel, tensors: dict[str, Float32Array]) ->
     ]
     encoder_error, *decoder_errors = (error if np.isfinite(error) else 1e9 for error in errors)
     return AnswerError(encoder_error, max(decoder_errors))
+
+
+def return_memory() -> None:
+    """Give back to the system what loading took and freed (malloc_trim(3)), where there is such a call."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
 
 
 def _check_all_used(config: WhisperConfig, used: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""The folder of compiled graphs: whole or nothing, bounded, shared by processes, and never worse than empty."""
+"""The folder of compiled graphs: whole or nothing, bounded, shared by processes, never worse than empty."""
 
 from __future__ import annotations
 
@@ -34,7 +34,14 @@ WHOLE = b"a compiled graph\nof two lines" * 40
 
 
 def facts_of(key: str = KEY, **more: object) -> Facts:
-    known = {"kind": "encode", "config": {"n_mels": 80}, "machine": "x86_64", "max": "26.7.0", **more}
+    known = {
+        "kind": "encode",
+        "config": {"n_mels": 80},
+        "machine": "x86_64",
+        "max": "26.7.0",
+        "source": "s",
+        **more,
+    }
     return Facts(key, **known)  # type: ignore[arg-type]
 
 
@@ -68,7 +75,12 @@ def test_a_graph_is_known_by_what_it_is_for(tmp_path: Path) -> None:
     store = GraphStore(tmp_path)
     store.save(facts_of(), WHOLE)
     assert store.has(facts_of(OTHER))  # of other sources
-    for change in ({"kind": "decode"}, {"config": {"n_mels": 128}}, {"machine": "aarch64"}, {"max": "26.8.0"}):
+    for change in (
+        {"kind": "decode"},
+        {"config": {"n_mels": 128}},
+        {"machine": "aarch64"},
+        {"max": "26.8.0"},
+    ):
         assert not store.has(facts_of(**change))
 
 
