@@ -1,4 +1,4 @@
-"""The graphs that come with captiond: they belong to these sources, and compute right on what they are for."""
+"""Graphs that come with captiond: they belong to these sources, and compute right on what they are for."""
 
 from __future__ import annotations
 
