@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,17 +32,21 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group most of whose commands are imported when they are asked for."""
+    """A group with commands that are imported when they are asked for; ``lazy`` names their modules."""
+
+    def __init__(self, *args: Any, lazy: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return sorted((*super().list_commands(context), *COMMANDS))
+        return sorted((*super().list_commands(context), *self.lazy))
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in self.lazy:
             return super().get_command(context, name)
-        command = importlib.import_module(COMMANDS[name]).command
+        command = importlib.import_module(self.lazy[name]).command
         if not isinstance(command, click.Command):
-            raise TypeError(f"{COMMANDS[name]}.command is no command")
+            raise TypeError(f"{self.lazy[name]}.command is no command")
         return command
 
 
@@ -64,13 +69,13 @@ def load(config_path: Path | None, model: str | None, settings: tuple[str, ...])
     return config_file.load(config_path, (*settings, *chosen))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="captiond")
 def main() -> None:
     """Live speech to captions on a machine you own."""
 
 
-@main.group()
+@main.group(cls=LazyGroup, lazy={"compile": "captiond.compile_graphs"})
 def models() -> None:
     """Which models there are and where."""
 

@@ -109,7 +109,7 @@ class Engine:
 
         Raises ModelError (also not found, hub unreachable) and DeviceError.
         """
-        from captiond_engine.whisper.loading import choose_device, load_model
+        from captiond_engine.whisper.loading import choose_device, load_model, return_memory
         from captiond_engine.whisper.weights import read_checkpoint
 
         path = models.find(model, download=download, progress=progress)
@@ -117,6 +117,8 @@ class Engine:
         checkpoint = read_checkpoint(path)
         driver = choose_device(device)
         whisper = load_model(checkpoint, driver, precision=precision, progress=progress)
+        del checkpoint  # the graphs have what they read of it
+        return_memory()
         tokenizer = whisper.tokenizer
         if tokenizer is None:
             raise ModelError(f"{model} has no tokenizer.")

@@ -20,6 +20,11 @@ from captiond.doctor.finding import Finding, exit_code, fail, ok, warn
 from captiond.doctor.table import Table
 from captiond_engine.errors import DeviceError
 from captiond_engine.models import BUNDLED
+from captiond_engine.whisper import cpu
+from captiond_engine.whisper.graph_store import GraphStore
+from captiond_engine.whisper.graphs import facts_of, machine_of
+from captiond_engine.whisper.loading import kinds_of
+from max.driver import CPU
 
 from tests.daemon.findings import config_of, only, told
 from tests.mqtt.broker import free_port
@@ -100,7 +105,7 @@ def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_a_model_that_is_not_whole_is_told(tmp_path: Path, spoil: Any, status: str, word: str) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    for file in (BUNDLED / "demo-en").iterdir():
+    for file in (BUNDLED / "demo-en").glob("*.*"):
         (folder / file.name).write_bytes(file.read_bytes())
     spoil(folder)
     told(only(model.model(config_of(model={"name": str(folder)}))), status, word)
@@ -122,9 +127,22 @@ def test_graphs_that_must_be_compiled_are_told_with_the_time_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAPTIOND_CACHE_DIR", str(tmp_path / "cache"))
-    told(only(model.graphs(config_of(model=DEMO))), "warn", "takes about", "min")
+    int8 = config_of(model={**DEMO, "precision": "int8"})
+    told(only(model.graphs(int8)), "warn", "takes about", "min", "captiond models compile demo-en")
     monkeypatch.setattr(model.os, "access", lambda path, mode: False)
-    told(only(model.graphs(config_of(model=DEMO))), "warn", "every start", "CAPTIOND_CACHE_DIR")
+    told(only(model.graphs(int8)), "warn", "every start", "CAPTIOND_CACHE_DIR")
+
+
+def test_graphs_that_came_with_captiond_or_are_stored_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPTIOND_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cpu, "this_processor", lambda: cpu.TARGETS[-1].description)
+    told(only(model.graphs(config_of(model=DEMO))), "ok", "came with captiond", "captiond models compile")
+    store, shape = GraphStore(), model.dimensions(BUNDLED / "demo-en")
+    for kind in kinds_of(CPU(), "float32"):
+        store.save(facts_of(kind, shape, b"a graph", machine_of(CPU())), bytes(2**20))
+    told(only(model.graphs(config_of(model=DEMO))), "ok", "2 MiB", str(tmp_path / "cache"))
 
 
 def test_a_model_that_does_not_load_is_what_serve_would_say(monkeypatch: pytest.MonkeyPatch) -> None:

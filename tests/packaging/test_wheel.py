@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from captiond_engine.whisper.cpu import TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = "captiond_engine/bundled/demo-en"
@@ -29,11 +30,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 
 def test_the_bundled_model_is_inside_with_its_card(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    here = {path.name for path in (ROOT / "engine" / BUNDLED).iterdir()}
+    folder = ROOT / "engine" / BUNDLED
+    here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {"model.safetensors", "config.json", "vocab.json", "CARD.md"} <= here
     assert {f"{BUNDLED}/{name}" for name in here} <= names
     weights = ROOT / "engine" / BUNDLED / "model.safetensors"
     assert wheel.getinfo(f"{BUNDLED}/model.safetensors").file_size == weights.stat().st_size
+
+
+def test_graphs_for_the_first_start_are_inside(wheel: zipfile.ZipFile) -> None:
+    graphs = [name for name in wheel.namelist() if name.startswith(f"{BUNDLED}/graphs/")]
+    assert {Path(name).parent.name for name in graphs} == {target.name for target in TARGETS}
+    assert all(name.endswith(".graph.xz") for name in graphs)
 
 
 def test_the_kernels_are_inside(wheel: zipfile.ZipFile) -> None:

@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from captiond_engine.whisper.graphs import cache_folder
+from captiond_engine.whisper.graph_store import cache_folder
 from packaging.requirements import Requirement
 
 from captiond import __version__

@@ -13,8 +13,9 @@ from captiond_engine.errors import CaptiondError, ModelNotFoundError
 from captiond_engine.types import SAMPLE_RATE_HZ
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.folder import read_json, weight_files
-from captiond_engine.whisper.graphs import GraphStore, estimate_s, graph_key
-from captiond_engine.whisper.loading import choose_device, decoders
+from captiond_engine.whisper.graph_store import GraphStore
+from captiond_engine.whisper.graphs import estimate_s, origin_of
+from captiond_engine.whisper.loading import choose_device, kinds_of
 from captiond_engine.whisper.safetensors_file import read_safetensors
 from captiond_engine.whisper.torch_file import read_torch_file
 
@@ -90,18 +91,19 @@ def graphs(config: Config) -> list[Finding]:
         chosen = choose_device(config.model.device)
     except CaptiondError:
         return []  # told by the model's or the device's own check
-    wanted = ("encode", decoders(chosen, config.model.precision)[0].kind)
-    missing = [
-        kind for kind in wanted if not (store.folder / f"{graph_key(kind, shape, chosen)}.mef").is_file()
-    ]
-    if not os.access(nearest(store.folder), os.W_OK):
+    wanted = kinds_of(chosen, config.model.precision)
+    origins = {kind: origin_of(kind, shape, chosen, store) for kind in wanted}
+    missing = [kind for kind, origin in origins.items() if origin == "compiled"]
+    if missing and not os.access(nearest(store.folder), os.W_OK):
         advice = "Give this user the folder, or another one with CAPTIOND_CACHE_DIR."
         return [warn("graphs", f"{store.folder} cannot be written: every start compiles anew.", advice)]
     if missing:
         minutes = sum(estimate_s(kind, shape) for kind in missing) / 60
         text = f"Not compiled for this machine and MAX yet; the first start takes about {minutes:.0f} min."
-        return [warn("graphs", text, "Start the daemon once, or let 'captiond doctor --run' compile.")]
-    size = sum(file.stat().st_size for file in store.folder.glob("*.mef")) / MIB
+        return [warn("graphs", text, f"Compile them now: captiond models compile {config.model.name}")]
+    if "shipped" in origins.values():
+        return [ok("graphs", "Those that came with captiond; 'captiond models compile' makes its own.")]
+    size = sum(facts.size_bytes for _, facts in store.entries()) / MIB
     return [ok("graphs", f"Compiled for this machine and MAX; {size:.0f} MiB in {store.folder}.")]
 
 

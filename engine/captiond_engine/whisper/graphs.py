@@ -1,61 +1,64 @@
-"""Builds, compiles and stores a model's two graphs, and tells how long that takes.
+"""The kinds of graphs that a model is made of, and how each becomes one that can be executed.
 
-A compiled graph is kept on disk under a key of everything that it depends on: dimensions, device, MAX
-version, processor features and the source of the graph itself. Weights are not part of it.
+From the store where it is there, else from the graphs that came with captiond, else compiled. A graph's key
+names everything that its compiled form depends on: the graph's text with the sources of our kernels, the
+machine and the version of MAX. Weights are not part of it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
+import io
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from max.driver import Device
 from max.engine import InferenceSession, Model
 from max.engine.api import read
 from max.graph import DeviceRef, Graph
 
+from captiond_engine.models import BUNDLED
 from captiond_engine.progress import Progress, ProgressEvent
 from captiond_engine.types import Float32Array, Precision
-from captiond_engine.whisper import (
-    decoder,
-    encoder,
-    kernels,
-    layers,
-    packed,
-    packed_weights,
-    row_decoder,
-    row_encoder,
-)
+from captiond_engine.whisper import cpu, decoder, encoder, row_decoder, row_encoder
+from captiond_engine.whisper.compile_apart import compile_apart
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.cpu import hands, has_halves, lanes
-from captiond_engine.whisper.cpu import processor as _processor
-from captiond_engine.whisper.kernels import Kernels
+from captiond_engine.whisper.graph_store import Facts, GraphStore, read_shipped, shipped_facts
+from captiond_engine.whisper.kernels import Kernels, kernel_source
 from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.packed import PRECISIONS
+from captiond_engine.whisper.sketch import sketching, unless_sketched
 
 Build = Callable[[WhisperConfig, dict[str, Float32Array], DeviceRef], tuple[Graph, WeightBank]]
 
 
-def _row_decoder(precision: Precision) -> Build:
-    return lambda config, tensors, device: row_decoder.build(
-        config, tensors, precision, Kernels(lanes(_processor()), hands=1)
+ENCODER_HANDS = 4  # what is shared has many parts: they suit any number of processors up to some dozens
+
+
+def _kernels(hands: int) -> Kernels:
+    described = cpu.processor()
+    return Kernels(
+        unless_sketched(cpu.lanes(described)), hands, bool(unless_sketched(cpu.has_halves(described)))
     )
+
+
+def _row_decoder(precision: Precision) -> Build:
+    return lambda config, tensors, device: row_decoder.build(config, tensors, precision, _kernels(1))
 
 
 def _row_encoder(precision: Precision) -> Build:
     kept = row_decoder.kept_type(precision)
     return lambda config, tensors, device: row_encoder.build(
-        config, tensors, precision, Kernels(lanes(_processor()), hands(), has_halves(_processor())), kept
+        config, tensors, precision, _kernels(ENCODER_HANDS), kept
     )
 
 
@@ -78,77 +81,28 @@ _SECONDS = {
 }
 
 
-def cache_folder() -> Path:
-    """``$CAPTIOND_CACHE_DIR``, else ``$XDG_CACHE_HOME/captiond``, else ``~/.cache/captiond``."""
-    if chosen := os.environ.get("CAPTIOND_CACHE_DIR"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "captiond"
+def machine_of(device: Device) -> str:
+    """What a graph for ``device`` is compiled for, as far as it matters."""
+    if device.label == "cpu":
+        return cpu.processor()
+    return f"{device.label} {getattr(device, 'architecture_name', '')}"
 
 
-def graph_key(kind: str, config: WhisperConfig, device: Device) -> str:
-    """Hexadecimal name of a stored graph; changes with anything that the compiled form depends on."""
-    by_rows = kind in {*ROW_DECODERS.values(), *ROW_ENCODERS.values()}
-    own = (row_decoder, row_encoder, kernels, packed, packed_weights)
-    modules = (layers, encoder, decoder, *(own if by_rows else ()))
-    source = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
-    if by_rows:
-        source += kernels.kernel_source()
-    parts = {
-        "kind": kind,
-        "config": asdict(config),
-        "device": str(device.label),
-        "architecture": str(getattr(device, "architecture_name", ""))
-        if device.label != "cpu"
-        else _processor(),
-        "max": version("max"),
-        "source": hashlib.sha256(source).hexdigest(),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+def sketch(
+    kind: str, config: WhisperConfig, tensors: dict[str, Float32Array], device: Device
+) -> tuple[bytes, WeightBank]:
+    """A graph as text, the same on every machine, with our kernels' sources if it uses them; its weights."""
+    with sketching():
+        graph, bank = BUILDERS[kind](config, tensors, DeviceRef.from_device(device))
+    text = re.sub(r"_kernel_library_paths = \[[^\]]*\]", "", str(graph))
+    return text.encode() + (kernel_source() if "mo.custom" in text else b""), bank
 
 
-class GraphStore:
-    """Compiled graphs on disk. A file that cannot be read is the same as none."""
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or cache_folder() / "graphs"
-
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.mef"
-
-    def load(self, key: str) -> Any | None:
-        """The compiled graph of ``key``, or None."""
-        path, digest = self._path(key), self._path(key).with_suffix(".sha256")
-        try:
-            if hashlib.sha256(path.read_bytes()).hexdigest() != digest.read_text(encoding="ascii"):
-                raise ValueError("the file is not the one that was stored")
-            return read(path)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, RuntimeError):  # RuntimeError is what MAX raises for a foreign file
-            self.forget(key)
-            return None
-
-    def save(self, key: str, compiled: Any) -> None:
-        """Keep ``compiled``; a disk that refuses costs the next start its time, nothing else."""
-        temporary = self.folder / f".{key}.{os.getpid()}"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            compiled.export_mef(temporary)
-            digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-            temporary.replace(self._path(key))
-            self._path(key).with_suffix(".sha256").write_text(digest, encoding="ascii")
-        except (OSError, ValueError, RuntimeError):  # MAX raises ValueError for a disk that refuses
-            _remove(temporary)
-
-    def forget(self, key: str) -> None:
-        """Remove what is stored under ``key``, where it can be removed."""
-        _remove(self._path(key))
-        _remove(self._path(key).with_suffix(".sha256"))
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
+def facts_of(kind: str, config: WhisperConfig, text: bytes, machine: str) -> Facts:
+    """What is known of a graph before it is compiled, its key included."""
+    facts = Facts("", kind, asdict(config), machine, version("max"), hashlib.sha256(text).hexdigest())
+    key = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:32]
+    return msgspec.structs.replace(facts, key=key)
 
 
 def estimate_s(kind: str, config: WhisperConfig) -> float:
@@ -158,42 +112,109 @@ def estimate_s(kind: str, config: WhisperConfig) -> float:
 
 
 class GraphCompiler:
-    """Makes executable graphs for one device, from the store where it can."""
+    """Makes executable graphs for one device, compiling only where nothing ready fits.
 
-    def __init__(self, device: Device, store: GraphStore, progress: Progress) -> None:
-        self.device, self.store, self.progress = device, store, progress
+    ``shipped``: folder of models that may bring graphs; None to have this machine's own ones in any case.
+    ``origins``: by kind, where the graph made last is from: "stored", "shipped" or "compiled".
+    """
+
+    def __init__(
+        self, device: Device, store: GraphStore, progress: Progress, shipped: Path | None = BUNDLED
+    ) -> None:
+        self.device, self.store, self.progress, self.shipped = device, store, progress, shipped
         self.session = InferenceSession(devices=[device])
-        self.from_store: set[str] = set()
+        self.origins: dict[str, str] = {}
+        self.facts: dict[str, Facts] = {}
+        self._refused: set[tuple[str, str]] = set()
 
     def make(
         self, kind: str, config: WhisperConfig, tensors: dict[str, Float32Array]
     ) -> tuple[Model, WeightBank]:
-        """One executable graph and its weights, which must live as long as it does."""
-        graph, bank = BUILDERS[kind](config, tensors, DeviceRef.from_device(self.device))
-        key = graph_key(kind, config, self.device)
+        """One executable graph and its weights, which must live as long as it does. Raises CompileError."""
+        text, bank = sketch(kind, config, tensors, self.device)
+        self.facts[kind] = facts = facts_of(kind, config, text, machine_of(self.device))
         registry: dict[str, np.ndarray[Any, Any]] = dict(bank.registry)
-        compiled = self.store.load(key)
-        if compiled is not None:
-            try:
-                model = self.session.init(compiled, weights_registry=registry)
-            except (ValueError, RuntimeError):  # a whole graph, but of something else
-                self.store.forget(key)
-            else:
-                self.from_store.add(kind)
+        for origin, found in self._ready(facts, text):
+            model = self._init(origin, facts, found, registry)
+            if model is not None:
                 return model, bank
-        self.from_store.discard(kind)
-        compiled = self._compile(kind, key, graph, config)
-        return self.session.init(compiled, weights_registry=registry), bank
+        with self.store.turn(facts.key, lambda: self._wait(kind)):
+            model = self._init("stored", facts, self._stored(facts), registry)  # by somebody else, just now
+            return model or self._compile(facts, registry), bank
 
-    def _compile(self, kind: str, key: str, graph: Graph, config: WhisperConfig) -> Any:
-        expected_s = estimate_s(kind, config)
+    def distrust(self, kind: str) -> bool:
+        """The graph of ``kind`` made last computes wrong numbers; whether another one may be better."""
+        if self.origins[kind] == "stored":
+            self.store.forget(self.facts[kind].key)
+        self._refused.add((kind, self.origins[kind]))
+        return self.origins[kind] != "compiled"
+
+    def _stored(self, facts: Facts) -> memoryview | None:
+        """A graph that was wrong is not read again, even where it could not be removed."""
+        return None if (facts.kind, "stored") in self._refused else self.store.load(facts.key)
+
+    def _ready(self, facts: Facts, text: bytes) -> Iterator[tuple[str, memoryview | None]]:
+        """Artifacts that need no compiler, in the order in which they are tried."""
+        yield "stored", self._stored(facts)
+        if self.shipped is None or self.device.label != "cpu" or (facts.kind, "shipped") in self._refused:
+            return
+        for target in cpu.TARGETS:
+            if target.has(cpu.this_processor()):
+                key = facts_of(facts.kind, WhisperConfig(**facts.config), text, target.description).key
+                for model in sorted(self.shipped.iterdir()):
+                    yield "shipped", read_shipped(shipped_path(model, target, facts.kind), key)
+
+    def _init(
+        self, origin: str, facts: Facts, artifact: memoryview | None, registry: dict[str, Any]
+    ) -> Model | None:
+        """The graph with its weights, or None where there is none or it is something else."""
+        if artifact is None:
+            return None
+        try:
+            model = self.session.init(read(io.BytesIO(artifact)), weights_registry=registry)
+        except (ValueError, RuntimeError):  # a whole file, but not of this graph, or none of MAX
+            if origin == "stored":
+                self.store.forget(facts.key)
+            return None
+        self.origins[facts.kind] = origin
+        return model
+
+    def _compile(self, facts: Facts, registry: dict[str, Any]) -> Model:
+        config = WhisperConfig(**facts.config)
+        expected_s = estimate_s(facts.kind, config)
         began = time.monotonic()
-        with telling(self.progress, f"compiling the {_coder(kind)} graph for this machine, once", expected_s):
-            compiled = self.session.compile(graph)
-        self.store.save(key, compiled)
-        took = f"compiled the {_coder(kind)} graph in {time.monotonic() - began:.0f} s"
-        self.progress(ProgressEvent("compile", took, 1.0, expected_s))
-        return compiled
+        name = f"the {_coder(facts.kind)} graph"
+        with telling(self.progress, f"compiling {name} for this machine, once", expected_s):
+            artifact = compile_apart(facts.kind, config, self.store, on_gpu=self.device.label != "cpu")
+        took_s = time.monotonic() - began
+        self.facts[facts.kind] = kept = msgspec.structs.replace(facts, took_s=round(took_s, 1))
+        self.store.save(kept, artifact)
+        self.progress(ProgressEvent("compile", f"compiled {name} in {took_s:.0f} s", 1.0, expected_s))
+        self.origins[facts.kind] = "compiled"
+        return self.session.init(read(io.BytesIO(artifact)), weights_registry=registry)
+
+    def _wait(self, kind: str) -> None:
+        message = f"waiting for another captiond that compiles the {_coder(kind)} graph"
+        self.progress(ProgressEvent("compile", message))
+
+
+def origin_of(kind: str, config: WhisperConfig, device: Device, store: GraphStore) -> str:
+    """How a start will have a graph, as far as can be told without weights: as ``GraphCompiler.origins``."""
+    wanted = facts_of(kind, config, b"", machine_of(device))
+    if store.has(wanted):
+        return "stored"
+    if device.label == "cpu":
+        for target in cpu.TARGETS:
+            like = msgspec.structs.replace(wanted, machine=target.description)
+            found = [shipped_facts(shipped_path(model, target, kind)) for model in BUNDLED.iterdir()]
+            if target.has(cpu.this_processor()) and any(facts and facts.is_like(like) for facts in found):
+                return "shipped"
+    return "compiled"
+
+
+def shipped_path(model: Path, target: cpu.Target, kind: str) -> Path:
+    """Where a graph that comes with a model lies in its folder."""
+    return model / "graphs" / target.name / f"{kind}.graph.xz"
 
 
 def _coder(kind: str) -> str:

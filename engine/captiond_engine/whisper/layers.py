@@ -43,6 +43,10 @@ class WeightBank:
         self.used.add(name)
         return self.tensors[name]
 
+    def release(self) -> None:
+        """Let go of the checkpoint, once the graph is built; what the graph reads stays in ``registry``."""
+        self.tensors = {}
+
     def weight(self, name: str) -> Weight:
         """The tensor ``name`` of the checkpoint as a graph weight."""
         return self._declared.get(name) or self.derived(name, self.take(name))
@@ -121,14 +125,22 @@ def joined_qkv(bank: WeightBank, x: TensorValue, name: str) -> TensorValue:
 
 
 def convolve(bank: WeightBank, x: TensorValue, name: str, *, stride: int) -> TensorValue:
-    """Convolution of width 3, padding 1; [B, N, C] to [B, ceil(N / stride), E]."""
+    """Convolution of width 3, padding 1; [B, N, C] to [B, N / stride, E]; ``stride`` 1 or 2 divides N.
+
+    One product of each hop beside its neighbours, not ``ops.conv2d``: that computes wrong numbers where a
+    graph is compiled for another processor (MAX 26.7 packs its filters for the one that compiles).
+    """
     kernel = bank.take(f"{name}.weight")  # [E, C, 3]
-    filters = bank.derived(f"{name}.filters", np.transpose(kernel, (2, 1, 0))[None])  # [1, 3, C, E]
+    filters = bank.derived(f"{name}.filters", np.transpose(kernel, (0, 2, 1)).reshape(len(kernel), -1))
     rows, hops, channels = x.shape
-    y = ops.conv2d(
-        ops.reshape(x, [rows, 1, hops, channels]), filters, stride=(1, stride), padding=(0, 0, 1, 1)
-    )
-    return ops.reshape(y, [rows, y.shape[2], kernel.shape[0]]) + bank.weight(f"{name}.bias")
+    count, width = hops // stride, int(channels)
+    nothing = ops.broadcast_to(ops.constant(0.0, F32, device=bank.device), [rows, 1, width])
+    own = ops.reshape(ops.rebind(x, [rows, count * stride, width]), [rows, count, stride * width])
+    before = ops.concat([nothing, own[:, :-1, (stride - 1) * width :]], axis=1)
+    seen = [ops.rebind(before, [rows, count, width]), own]
+    if stride == 1:
+        seen.append(ops.rebind(ops.concat([own[:, 1:, :], nothing], axis=1), [rows, count, width]))
+    return ops.concat(seen, axis=2) @ ops.transpose(filters, 0, 1) + bank.weight(f"{name}.bias")
 
 
 def buffer_of(value: object) -> BufferValue:

@@ -6,13 +6,16 @@ NumPy twin: a graph compiled for another processor was seen to load and compute 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from max._mlir_context import ensure_default_mlir_context
 from max.driver import CPU, Accelerator, Buffer, Device, accelerator_count
+from max.engine import Model
 
 from captiond_engine.decoding.rules import Suppression, suppression_for
 from captiond_engine.errors import DeviceError, ModelError
@@ -21,12 +24,15 @@ from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper import decoder, reference, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import DecodeInputs
-from captiond_engine.whisper.graphs import ROW_DECODERS, ROW_ENCODERS, GraphCompiler, GraphStore, graph_key
+from captiond_engine.whisper.graph_store import Facts, GraphStore
+from captiond_engine.whisper.graphs import ROW_DECODERS, ROW_ENCODERS, GraphCompiler
+from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.model import CHECK_HOPS, CHECK_TOKENS, Prompt, WhisperModel
 from captiond_engine.whisper.tokens import WhisperTokenizer
 from captiond_engine.whisper.wakeups import rare_wakeups
 from captiond_engine.whisper.weights import Checkpoint, expected_shapes
 
+SHIPPED = "running the graphs that came with captiond; 'captiond models compile' makes this machine's own"
 # Relative to the largest value. float32 gives 1e-5; a graph that is wrong is off by more than 1.
 TOLERANCE: dict[Precision, float] = {"float32": 2e-2, "bfloat16": 5e-2, "int8": 2e-1}
 
@@ -77,6 +83,36 @@ def load_model(
     )
 
 
+class OwnGraph(NamedTuple):
+    """A graph of this machine's own; ``stored``: what the store knows of it, None where it cannot keep it."""
+
+    kind: str
+    origin: str
+    stored: Facts | None
+
+
+def own_graphs(
+    checkpoint: Checkpoint,
+    device: Device,
+    *,
+    precision: Precision = "float32",
+    store: GraphStore | None = None,
+    progress: Progress = silent,
+) -> list[OwnGraph]:
+    """The graphs of a model, compiled for this machine where they are not stored yet, and proven.
+
+    Raises ModelError, DeviceError.
+    """
+    compiler = GraphCompiler(device, store or GraphStore(), progress, shipped=None)
+    config, rules = checkpoint.config, Suppression.of(checkpoint.config.n_vocab)
+    with ensure_default_mlir_context():
+        _build_proven(compiler, config, checkpoint.tensors, None, rules, precision)
+    return [
+        OwnGraph(kind, origin, compiler.store.facts(compiler.facts[kind].key))
+        for kind, origin in compiler.origins.items()
+    ]
+
+
 def build_model(
     config: WhisperConfig,
     tensors: dict[str, Float32Array],
@@ -111,15 +147,20 @@ def _build_proven(
             found, error = build_with(choice, compiler, config, tensors, tokenizer, rules)
         except (RuntimeError, ValueError) as trouble:
             if choice.kind == "decode":
-                raise
+                raise DeviceError(
+                    f"The model's graphs could not be compiled here: {trouble}.",
+                    advice="It takes about 2 GB of memory, and room where CAPTIOND_CACHE_DIR lies.",
+                    code="compile_failed",
+                ) from trouble
             compiler.progress(ProgressEvent("compile", f"the kernels do not compile here: {trouble}"))
         else:
             if found is not None:
                 if choice.precision != precision:
                     instead = f"decoding in {choice.precision} with the plain graph, not in {precision}"
                     compiler.progress(ProgressEvent("check", instead))
+                if "shipped" in compiler.origins.values():
+                    compiler.progress(ProgressEvent("check", SHIPPED))
                 return found
-            compiler.progress(ProgressEvent("check", f"the {choice.kind} graph is off by {error:.2g} here"))
     raise ModelError(
         f"The compiled graphs compute wrong numbers here (off by {error:.2g} of the largest value).",
         advice="Please report this with the processor's name and the version of max.",
@@ -146,6 +187,12 @@ def decoders(device: Device, precision: Precision) -> list[DecoderChoice]:
     return [DecoderChoice(*kinds, row_decoder.prompt_inputs, precision), plain]
 
 
+def kinds_of(device: Device, precision: Precision) -> tuple[str, str]:
+    """The kinds of graphs that a model is made of on ``device``: encoder and decoder."""
+    choice = decoders(device, precision)[0]
+    return choice.encode_kind, choice.kind
+
+
 def build_with(
     choice: DecoderChoice,
     compiler: GraphCompiler,
@@ -155,12 +202,11 @@ def build_with(
     rules: Suppression,
 ) -> tuple[WhisperModel | None, float]:
     """A model with this decoder, or None, and how far it is off. Stored graphs that are off are made anew."""
-    error = float("inf")
-    for attempt in range(2):
-        with (
-            ensure_default_mlir_context()
-        ):  # graphs want it; only the thread that imported MAX has entered it
-            made = {kind: compiler.make(kind, config, tensors) for kind in (choice.encode_kind, choice.kind)}
+    made: dict[str, tuple[Model, WeightBank]] = {}
+    while True:
+        with ensure_default_mlir_context():  # only the thread that imported MAX has entered it
+            for kind in (choice.encode_kind, choice.kind):
+                made[kind] = made.get(kind) or compiler.make(kind, config, tensors)
         _check_all_used(config, made[choice.encode_kind][1].used | made[choice.kind][1].used)
         model = WhisperModel(
             config,
@@ -176,19 +222,36 @@ def build_with(
         compiler.progress(ProgressEvent("check", "checking the graphs against a known answer"))
         with rare_wakeups() if compiler.device.is_host else nullcontext():
             error = known_answer_error(model, tensors)
-        if error <= TOLERANCE[choice.precision]:
-            return model, error
-        if attempt or not compiler.from_store:
-            break
-        for kind in compiler.from_store:
-            compiler.store.forget(graph_key(kind, config, compiler.device))
-    return None, error
+        tolerance = TOLERANCE[choice.precision]
+        if error.worst <= tolerance:
+            for _, bank in made.values():
+                bank.release()
+            return model, error.worst
+        # With a wrong encoder a decoder has nothing to go by; with a right one its K/V may still be wrong.
+        suspects = ["encode"] if error.encoder > tolerance else [choice.kind, "encode"]
+        compiler.progress(ProgressEvent("check", f"the {suspects[0]} graph is off by {error.worst:.2g} here"))
+        wrong = next((kind for kind in suspects if compiler.distrust(kind)), None)
+        if wrong is None:
+            return None, error.worst
+        del made[wrong]
 
 
-def known_answer_error(model: WhisperModel, tensors: dict[str, Float32Array]) -> float:
-    """Largest difference to the NumPy twin, relative to the largest value; what is not finite counts 1e9.
+class AnswerError(NamedTuple):
+    """How far graphs are off, relative to the largest value; what is not finite counts 1e9."""
 
-    Looked at: encoder output, logits after a prompt, and the log-probability of a token after that.
+    encoder: float
+    decoder: float
+
+    @property
+    def worst(self) -> float:
+        return max(self)
+
+
+def known_answer_error(model: WhisperModel, tensors: dict[str, Float32Array]) -> AnswerError:
+    """Largest differences to the NumPy twin.
+
+    Looked at: encoder output; of the decoder logits after a prompt, and the log-probability of a token after
+    that.
     """
     config = model.config
     rng = np.random.default_rng(20_26)
@@ -212,7 +275,14 @@ def known_answer_error(model: WhisperModel, tensors: dict[str, Float32Array]) ->
     errors = [
         float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-6)) for got, want in pairs if want.size
     ]
-    return max(error if np.isfinite(error) else 1e9 for error in errors)
+    encoder_error, *decoder_errors = (error if np.isfinite(error) else 1e9 for error in errors)
+    return AnswerError(encoder_error, max(decoder_errors))
+
+
+def return_memory() -> None:
+    """Give back to the system what loading took and freed (malloc_trim(3)), where there is such a call."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
 
 
 def _check_all_used(config: WhisperConfig, used: set[str]) -> None:

@@ -25,6 +25,7 @@ from captiond_engine.whisper.decoder import DecodeInputs
 from captiond_engine.whisper.kernels import KERNELS, Kernels
 from captiond_engine.whisper.layers import CPU, F32, I64, WeightBank
 from captiond_engine.whisper.packed_weights import PackedBank, PackedBlock
+from captiond_engine.whisper.sketch import library
 
 I32 = DType.int32
 WANTED, START = 1, 2  # as in kernels/tokens.mojo
@@ -129,7 +130,7 @@ def build(
     """The greedy decode graph; inputs as ``_Inputs``, outputs as ``decoder.build``."""
     bank = PackedBank(tensors, CPU, precision)
     types = _input_types(config, precision)
-    with Graph("whisper_row_decode", input_types=types, custom_extensions=[KERNELS]) as graph:
+    with Graph("whisper_row_decode", input_types=types, **library(KERNELS)) as graph:
         inputs = _read_inputs(config, graph)
         passes = _Passes(config, bank, inputs, kernels)
         next_rows, logits, silence = passes.prompt()

@@ -16,6 +16,7 @@ from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.kernels import KERNELS, Kernels
 from captiond_engine.whisper.layers import CPU, F32, WeightBank
 from captiond_engine.whisper.packed_weights import PackedBank
+from captiond_engine.whisper.sketch import library
 
 
 def build(
@@ -31,7 +32,7 @@ def build(
     kind = _ByteBlocks if precision == "int8" else _Blocks
     blocks = kind(config, bank, kernels, rounded=precision != "float32")
     types = encoder.input_types(config, CPU, kept)
-    with Graph("whisper_row_encode", input_types=types, custom_extensions=[KERNELS]) as graph:
+    with Graph("whisper_row_encode", input_types=types, **library(KERNELS)) as graph:
         encoder.fill(blocks, graph, kept)
     return graph, bank
 

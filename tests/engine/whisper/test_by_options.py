@@ -56,7 +56,6 @@ def tokenizer() -> WhisperTokenizer:
     return model().require_tokenizer()
 
 
-@cache
 def encoding_of(*names: str) -> Encoding:
     return model().encode(np.stack([mel_of(name) for name in names]))
 

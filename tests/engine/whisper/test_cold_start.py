@@ -1,33 +1,105 @@
-"""The first start, when no graph is stored: the daemon compiles in a thread that MAX was not imported in."""
+"""The first start, and one with a graph of another processor in the store, with MAX and all that is real.
+
+A model of one layer each way, so that it compiles in little time. The daemon loads in a thread that MAX was
+not imported in.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import pytest
 from captiond_engine.progress import ProgressEvent
-from captiond_engine.whisper.graphs import GraphStore
-from captiond_engine.whisper.loading import load_model
+from captiond_engine.whisper import cpu
+from captiond_engine.whisper.compile_apart import Request
+from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.graph_store import GraphStore
+from captiond_engine.whisper.graphs import facts_of, machine_of, sketch
+from captiond_engine.whisper.loading import build_model
 from captiond_engine.whisper.model import WhisperModel
 from max.driver import CPU
 
-from tests.parity import models
+from tests.engine.whisper import files
+
+CONFIG = WhisperConfig(8, 30, 64, 1, 1, 40, 12, 64, 1, 1)
+# The convolution as it was first written, for a processor without AVX-512.
+FOREIGN = """
+import sys
+import msgspec
+import numpy as np
+from max.graph import ops
+from captiond_engine.whisper import compile_apart, layers
+
+
+def convolve(bank, x, name, *, stride):
+    kernel = bank.take(f"{name}.weight")
+    filters = bank.derived(f"{name}.filters", np.transpose(kernel, (0, 2, 1)).reshape(len(kernel), -1))
+    rows, hops, channels = x.shape
+    wide = ops.reshape(x, [rows, 1, hops, channels])
+    filters = ops.permute(ops.reshape(filters, [len(kernel), 3, channels]), [1, 2, 0])
+    filters = ops.reshape(filters, [1, 3, channels, len(kernel)])
+    y = ops.conv2d(wide, filters, stride=(1, stride), padding=(0, 0, 1, 1))
+    y = ops.reshape(y, [rows, y.shape[2], kernel.shape[0]])
+    return ops.rebind(y, [rows, hops // stride, kernel.shape[0]]) + bank.weight(f"{name}.bias")
+
+
+layers.convolve = convolve
+compile_apart._compile(msgspec.json.decode(sys.stdin.buffer.read(), type=compile_apart.Request))
+"""
+
+
+def _load(folder: Path, told: list[ProgressEvent]) -> WhisperModel:
+    made: list[WhisperModel] = []
+
+    def load() -> None:
+        tensors = files.small_tensors(config=CONFIG)
+        made.append(build_model(CONFIG, tensors, CPU(), store=GraphStore(folder), progress=told.append))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+def _compiled(told: list[ProgressEvent]) -> list[str]:
+    return [event.message.split()[2] for event in told if event.stage == "compile" and event.done == 1.0]
 
 
 @pytest.mark.slow
-def test_a_model_is_compiled_in_another_thread_and_stored(tmp_path: Path) -> None:
-    store, told, made = GraphStore(tmp_path), list[ProgressEvent](), list[WhisperModel]()
+def test_a_model_is_compiled_once_stored_and_left_nothing_behind(tmp_path: Path) -> None:
+    cold, warm = list[ProgressEvent](), list[ProgressEvent]()
+    _load(tmp_path, cold)
+    assert _compiled(cold) == ["encoder", "decoder"]
+    assert all(event.estimate_s for event in cold if event.stage == "compile")
+    assert len(GraphStore(tmp_path).entries()) == 2
+    assert not list(tmp_path.glob(".compiling*"))
+    _load(tmp_path, warm)
+    assert [event.stage for event in warm] == ["check"]
 
-    def load() -> None:
-        made.append(load_model(models.bundled_checkpoint(), CPU(), store=store, progress=told.append))
 
-    for _ in range(2):  # cold, then from the store
-        thread = threading.Thread(target=load)
-        thread.start()
-        thread.join()
-    assert len(made) == 2
-    compiling = [event for event in told if event.stage == "compile"]
-    assert [event.done for event in compiling if event.done in (0.0, 1.0)] == [0.0, 1.0, 0.0, 1.0]
-    assert all(event.estimate_s for event in compiling)
-    assert len(list(tmp_path.glob("*.mef"))) == 2
+@pytest.mark.slow
+def test_a_graph_that_was_compiled_for_another_processor_is_found_out_and_made_anew(tmp_path: Path) -> None:
+    """It loads, runs, and computes wrong numbers; the test ends when MAX has mended that."""
+    if not cpu.TARGETS[0].has(cpu.this_processor()):
+        pytest.skip("the fault was seen where a processor with AVX-512 compiles for one without")
+    store, told, target = GraphStore(tmp_path), list[ProgressEvent](), cpu.TARGETS[1]
+    path = tmp_path / "foreign.mef"
+    request = msgspec.json.encode(Request("encode", asdict(CONFIG), False, str(path), target.name))
+    environment = {**os.environ, "MODULAR_CACHE_DIR": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", FOREIGN], input=request, env=environment, check=True)
+    text, _ = sketch("encode", CONFIG, files.small_tensors(config=CONFIG), CPU())
+    store.save(facts_of("encode", CONFIG, text, machine_of(CPU())), path.read_bytes())
+    _load(tmp_path, told)
+    messages = [event.message for event in told]
+    if "encoder" not in _compiled(told):
+        pytest.skip("MAX computes right here: the fault is mended")
+    assert any("the encode graph is off by" in message for message in messages)
+    told.clear()
+    _load(tmp_path, told)
+    assert [event.stage for event in told] == ["check"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -12,7 +11,7 @@ from captiond_engine.decoding.passes import ClipPrompt, Passes, Prompt
 from captiond_engine.errors import DeviceError
 from captiond_engine.types import Float32Array
 from captiond_engine.whisper.model import Encoding, WhisperModel
-from captiond_engine.whisper.passes import PromptPasses, RowPasses, take_windows
+from captiond_engine.whisper.passes import PromptPasses, RowPasses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,14 +26,17 @@ KINDS = ("decode_float32", "decode")
 
 
 @cache
-def encoding() -> Encoding:
+def mels() -> Float32Array:
     """Three clips, in windows of 6 s."""
-    mels = np.stack([log_mel(clip.pcm[:96_000], 80, 600) for clip in clips.bundled()[:3]])
-    return models.bundled_model().encode(mels)
+    return np.stack([log_mel(clip.pcm[:96_000], 80, 600) for clip in clips.bundled()[:3]])
+
+
+def encoding(kind: str = KINDS[0]) -> Encoding:
+    return models.bundled_decoded_by(kind).encode(mels())
 
 
 def passes(kind: str = KINDS[0]) -> Passes:
-    return models.bundled_decoded_by(kind).passes(encoding())
+    return models.bundled_decoded_by(kind).passes(encoding(kind))
 
 
 @cache
@@ -53,7 +55,7 @@ def test_each_device_has_its_kind_of_passes() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_prompts_give_the_logits_and_the_silence_of_a_greedy_decode(kind: str) -> None:
     model = models.bundled_decoded_by(kind)
-    greedy = model.greedy(encoding(), PROMPTS, max_new_tokens=1)
+    greedy = model.greedy(encoding(kind), PROMPTS, max_new_tokens=1)
     widths = (2, 1, 3)
     logits, silence = passes(kind).begin(
         [ClipPrompt(p, window, width) for window, (p, width) in enumerate(zip(PROMPTS, widths, strict=True))]
@@ -112,7 +114,7 @@ def test_a_row_is_what_a_fresh_prompt_with_its_text_is(kind: str) -> None:
 
 
 def test_a_greedy_decode_pass_by_pass_is_the_graphs_own() -> None:
-    model = models.bundled_model()
+    model = models.bundled_decoded_by(KINDS[0])
     whole = model.greedy(encoding(), PROMPTS)
     walked = model.passes(encoding())
     logits, _ = walked.begin([ClipPrompt(prompt, window) for window, prompt in enumerate(PROMPTS)])
@@ -131,7 +133,7 @@ def test_a_greedy_decode_pass_by_pass_is_the_graphs_own() -> None:
 
 def test_only_rows_that_fork_cost_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beams that go on, in whatever order, keep the slots that they have."""
-    walked = models.bundled_model().passes(encoding())
+    walked = models.bundled_decoded_by(KINDS[0]).passes(encoding())
     assert isinstance(walked, RowPasses)
     walked.begin([ClipPrompt(PROMPTS[0], 0, 3)])
     walked.step(np.array([262, 318, 843]), np.array([0, 0, 0]))
@@ -159,14 +161,14 @@ def test_only_rows_that_fork_cost_a_copy(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_more_rows_than_were_promised_are_refused() -> None:
-    walked = models.bundled_model().passes(encoding())
+    walked = models.bundled_decoded_by(KINDS[0]).passes(encoding())
     walked.begin([ClipPrompt(PROMPTS[0], 0, 1), ClipPrompt(PROMPTS[1], 1, 3)])
     with pytest.raises(DeviceError, match="slots"):
         walked.step(np.array([262, 318]), np.array([0, 0]))  # the other clip's slots are not theirs
 
 
 def test_a_text_that_would_leave_the_context_is_refused() -> None:
-    walked = models.bundled_model().passes(encoding())
+    walked = models.bundled_decoded_by(KINDS[0]).passes(encoding())
     walked.begin([ClipPrompt(Prompt((*PLAIN, *[262] * 445)), 0, 1)])
     walked.step(np.array([262]), np.array([0]))
     with pytest.raises(DeviceError, match="448"):
@@ -175,18 +177,9 @@ def test_a_text_that_would_leave_the_context_is_refused() -> None:
         walked.begin([ClipPrompt(Prompt((*PLAIN, *[262] * 446)), 0, 1)])
 
 
-@pytest.mark.parametrize("windows", [[0, 1, 2], [0], [2, 0], [1, 1, 1, 2]])
-def test_windows_are_taken_as_they_are_named(windows: Sequence[int]) -> None:
-    cross, model = encoding().cross, models.bundled_model()
-    taken = take_windows(cross, windows, model.device)
-    assert (taken is cross) == (list(windows) == [0, 1, 2])
-    for mine, theirs in zip(taken, cross, strict=True):
-        np.testing.assert_array_equal(mine.to_numpy(), theirs.to_numpy()[list(windows)])
-
-
 def test_what_a_search_before_left_never_shows() -> None:
     """Law 6: the same slots serve one search and then another."""
-    model: WhisperModel = models.bundled_model()
+    model: WhisperModel = models.bundled_decoded_by(KINDS[0])
 
     def walk() -> Float32Array:
         walked = model.passes(encoding())
