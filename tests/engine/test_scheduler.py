@@ -3,113 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from captiond_engine.errors import DeviceError
 from captiond_engine.scheduler import Scheduler
-from captiond_engine.stream import Stream, StreamSettings
-from captiond_engine.types import (
-    AudioFrame,
-    AudioLost,
-    StreamEvent,
-    Suppressed,
-    Transcript,
-    samples_from_ms,
-)
+from captiond_engine.stream import StreamSettings
+from captiond_engine.types import AudioFrame, AudioLost, Suppressed, Transcript
 
 from tests.sim.clock import run_jumping
-from tests.sim.driving import check_order
-from tests.sim.scripted import Script, ScriptedDetector, ScriptedDevice, say, scripted_traits
-
-S = samples_from_ms(1_000)
-FRAME = 1_600
-
-
-class Speaker:
-    """Speaks one script into one stream at real-time pace, and notes when each event came."""
-
-    def __init__(self, slot: int, script: Script, device: ScriptedDevice, scheduler: Scheduler) -> None:
-        self.script = script
-        self.stream = Stream(
-            f"stream{slot}",
-            traits=scripted_traits(),
-            tokenizer=device.tokenizer,
-            detector=ScriptedDetector(script),
-            settings=StreamSettings(),
-            slot=slot,
-        )
-        self.events: list[StreamEvent] = []
-        self.came: list[tuple[float, StreamEvent]] = []
-        self.scheduler = scheduler
-        self.answered = asyncio.Event()
-        self._opened = 0.0
-
-    def collect(self) -> None:
-        now = asyncio.get_running_loop().time() - self._opened
-        for event in self.stream.take_events():
-            self.events.append(event)
-            self.came.append((now, event))
-        if self.stream.done:
-            self.answered.set()
-
-    async def speak(self, until: int) -> None:
-        self._opened = asyncio.get_running_loop().time()
-        self.scheduler.attach(self.stream, self.collect)
-        while self.stream.heard_until < until:
-            await asyncio.sleep(FRAME / S)
-            self.stream.push(
-                AudioFrame(self.stream.name, self.stream.heard_until, np.zeros(FRAME, np.float32))
-            )
-            self.collect()
-            self.scheduler.notify(self.stream)
-        self.stream.close()
-        self.collect()
-        self.scheduler.notify(self.stream)
-        await self.answered.wait()
-
-    @property
-    def finals(self) -> list[str]:
-        return [e.committed for e in self.events if isinstance(e, Transcript) and e.final]
+from tests.sim.crowd import FRAME, S, Speaker, conversation, simulate
+from tests.sim.scripted import Script, ScriptedDevice, say
 
 
 def run(
-    scripts: list[Script],
-    until: int,
-    *,
-    also: Callable[[list[Speaker], Scheduler], object] | None = None,
-    batch_limit: int = 1,
-    **device_options: object,
+    scripts: list[Script], until: int, **options: object
 ) -> tuple[list[Speaker], ScriptedDevice, list[DeviceError]]:
     """All speakers at once, until everything is answered."""
-    errors: list[DeviceError] = []
-
-    async def main() -> tuple[list[Speaker], ScriptedDevice, list[DeviceError]]:
-        device = ScriptedDevice(dict(enumerate(scripts)), **device_options)  # type: ignore[arg-type]
-        scheduler = Scheduler(device, batch_limit=batch_limit, on_error=errors.append)
-        speakers = [Speaker(i, script, device, scheduler) for i, script in enumerate(scripts)]
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(scheduler.run(), name="scheduler")
-            async with asyncio.TaskGroup() as speaking:
-                for speaker in speakers:
-                    speaking.create_task(speaker.speak(until), name=speaker.stream.name)
-                if also is not None:
-                    also(speakers, scheduler)
-            serving.cancel()
-        for speaker in speakers:
-            check_order(speaker.events)
-        return speakers, device, errors
-
-    return run_jumping(main())
-
-
-def conversation(turns: int, words: int = 8) -> Script:
-    script: Script = ()
-    for turn in range(turns):
-        text = " ".join(f"t{turn}w{i}" for i in range(words))
-        script = (*script, *say(text, at=S + turn * (words * 4_800 + S)))
-    return script
+    crowd = simulate(scripts, until, **options)  # type: ignore[arg-type]
+    return crowd.speakers, crowd.device, crowd.errors
 
 
 def test_a_stream_is_served_and_the_final_comes_with_the_endpoint() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -83,6 +84,30 @@ def test_partial_windows_end_on_a_grid_and_only_the_newest_is_run_when_behind() 
     ends = [job.payload.end for job in driver.jobs if job.kind == "partial"]
     step = driver.stream.settings.partial_step
     assert ends == [2 * step, 6 * step]
+
+
+@pytest.mark.parametrize("took_ms", [0, 100, 500, 530, 730, 1_900])
+def test_a_partial_covers_as_much_as_the_last_one_took_and_all_that_was_heard(took_ms: int) -> None:
+    """A slow device is not asked for passes that have hardly anything new in them."""
+    driver = Driver(talk(12))
+    took, step = samples_from_ms(took_ms), StreamSettings().partial_step
+    windows, late = [], []
+    while driver.stream.heard_until < 12 * S:
+        job = driver.take()
+        if job is None:
+            driver.push(480)
+            continue
+        windows.append(job.payload)
+        late.append(job.deadline - job.payload.end)
+        done_at = driver.stream.heard_until + took
+        while driver.stream.heard_until < done_at:
+            driver.push(min(480, done_at - driver.stream.heard_until))
+        driver.stream.complete(job, driver.model.decode(job), took=took)
+    new = [later.end - earlier.end for earlier, later in pairwise(windows)]
+    assert len(new) >= 4
+    assert min(new) >= max(step, took)
+    assert max(new) < max(step, took) + 2 * 480 + (0 if took > step else step)
+    assert took <= step or max(late[1:]) < 480, "newer sound joins the pass that is due"
 
 
 def test_later_passes_are_forced_to_go_on_from_what_was_committed() -> None:
