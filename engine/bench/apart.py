@@ -108,8 +108,9 @@ def _serve(entry: Entry, case: Case, folder: Path, connection: Connection) -> No
         connection.send(Ready(missing=str(error)))
         return
     connection.send(Ready(contender.detail, time.perf_counter() - began))
-    while rows := connection.recv():
-        connection.send(one_round(contender, case, rows))
+    with suppress(EOFError):  # nobody asks any more
+        while rows := connection.recv():
+            connection.send(one_round(contender, case, rows))
 
 
 def one_round(contender: Contender, case: Case, rows: int) -> Round:

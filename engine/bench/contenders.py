@@ -11,16 +11,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
-from captiond_engine.types import Float32Array
+from captiond_engine.types import Float32Array, Precision
 
 from engine.bench.cases import Case
 from engine.bench.export import CTRANSLATE2, GGML, HUGGING_FACE, OPENAI
 from engine.bench.whisper_cpp import WhisperCpp, WhisperCppMissingError
 
-PRECISIONS = ("float32", "bfloat16", "int8")  # of captiond's decoder on a CPU
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)  # of captiond's decoder on a CPU
 
 
 class UnavailableError(Exception):
@@ -96,7 +96,7 @@ class Captiond:
         self.model = load_model(
             read_checkpoint(path),
             choose_device("cpu"),
-            precision=precision,  # type: ignore[arg-type]  # one of Precision's
+            precision=precision,
             progress=lambda event: print(f"  {entry.name}: {event.message}", file=sys.stderr),
         )
         if self.model.precision != precision:

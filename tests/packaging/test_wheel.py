@@ -104,6 +104,20 @@ def test_it_runs_away_from_the_checkout(wheel: zipfile.ZipFile, tmp_path: Path) 
     assert Path(done.stdout.strip()) == tmp_path / BUNDLED
 
 
+def test_its_benches_ask_for_a_checkout(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "captiond", "bench", "engine", "--rounds", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "need a checkout" in done.stderr
+
+
 def test_the_source_archive_holds_what_make_needs(tmp_path: Path) -> None:
     from hatchling.builders.sdist import SdistBuilder
 
