@@ -14,8 +14,8 @@ from typing import Any
 from captiond_engine.models import BUNDLED
 from captiond_engine.types import Float32Array
 from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.folder import read_json
 from captiond_engine.whisper.tokens import WhisperTokenizer, byte_characters
-from captiond_engine.whisper.weights import read_json
 from safetensors.numpy import save_file
 
 # OpenAI's names to Hugging Face's, in this order.

@@ -10,8 +10,8 @@ from captiond_engine.decoding.align import Detokenizer, join, spread
 from captiond_engine.models import BUNDLED
 from captiond_engine.types import Decoding, Word
 from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.folder import read_json
 from captiond_engine.whisper.tokens import WhisperTokenizer
-from captiond_engine.whisper.weights import read_json
 from hypothesis import given
 from hypothesis import strategies as st
 

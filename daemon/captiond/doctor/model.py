@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
-import safetensors
 from captiond_engine import models
 from captiond_engine.engine import Engine
-from captiond_engine.errors import CaptiondError, ModelError, ModelNotFoundError
+from captiond_engine.errors import CaptiondError, ModelNotFoundError
 from captiond_engine.types import SAMPLE_RATE_HZ
 from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.folder import read_json, weight_files
 from captiond_engine.whisper.graphs import GraphStore, estimate_s, graph_key
 from captiond_engine.whisper.loading import choose_device, decoders
+from captiond_engine.whisper.safetensors_file import read_safetensors
 from captiond_engine.whisper.torch_file import read_torch_file
-from captiond_engine.whisper.weights import read_json
 
 from captiond.config import Config
 from captiond.doctor.finding import Finding, failed, ok, warn
@@ -66,19 +65,12 @@ def model(config: Config) -> list[Finding]:
 def _weights(path: Path) -> list[Path]:
     """The files of weights, each of them seen to be whole. Raises ModelError."""
     if not path.is_dir():
-        if not zipfile.is_zipfile(path):
-            raise ModelError(f"{path} is cut short, or none of OpenAI's files.", advice="Download it again.")
+        read_torch_file(path)
         return [path]
     dimensions(path)
-    found = sorted(path.glob("*.safetensors")) or [path / "model.safetensors"]
+    found = weight_files(path)
     for file in found:
-        try:
-            with safetensors.safe_open(file, framework="numpy") as weights:
-                weights.keys()
-        except (OSError, safetensors.SafetensorError) as error:
-            raise ModelError(
-                f"{file} is missing, cut short or corrupt ({error}).", advice="Download the model again."
-            ) from None
+        (read_torch_file if file.suffix == ".bin" else read_safetensors)(file)
     return found
 
 

@@ -65,6 +65,12 @@ class WhisperConfig:
                 f"config.json says model_type {config.get('model_type')!r}, not 'whisper'.",
                 advice="Only models of the Whisper architecture run here.",
             )
+        for name, wanted in _HUGGING_FACE_FIXED.items():
+            if config.get(name, wanted) != wanted:
+                raise ModelError(
+                    f"config.json says {name} = {config[name]!r:.60}; what runs here has {wanted!r}.",
+                    advice="Name a model that is neither changed in its architecture nor quantised.",
+                )
         return cls(**{ours: _dimension(config, theirs) for ours, theirs in _HUGGING_FACE_NAMES.items()})
 
 
@@ -86,3 +92,5 @@ _HUGGING_FACE_NAMES = {
     "n_text_head": "decoder_attention_heads",
     "n_text_layer": "decoder_layers",
 }
+# What transformers would compute otherwise, and the graphs do not; the same in every published model.
+_HUGGING_FACE_FIXED = {"activation_function": "gelu", "scale_embedding": False, "quantization_config": None}

@@ -1,12 +1,11 @@
 """Checkpoints: a Hugging Face directory or OpenAI's ``.pt`` to float32 arrays under OpenAI's names.
 
 Strict in both directions: every tensor of the file is used, every tensor of the graphs is fed, and what is
-missing, left over or of another shape is listed. Knows files, no graph and no network.
+missing, left over or of another shape is listed. Knows no graph and no network.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 
 from captiond_engine.errors import ModelError, ModelNotFoundError
 from captiond_engine.types import Float32Array
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.torch_file import read_torch_file, widen_bfloat16
+from captiond_engine.whisper.folder import read_json, refuse_foreign, weight_files
+from captiond_engine.whisper.safetensors_file import read_safetensors
+from captiond_engine.whisper.stored import StoredTensor
+from captiond_engine.whisper.torch_file import read_torch_file
 
 _ADVICE = "Download the model again, or name another one."
-_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
+_EMBEDDING, _PROJECTION = "decoder.token_embedding.weight", "proj_out.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,50 +76,20 @@ def _block_shapes(block: str, width: int, attentions: tuple[str, ...]) -> dict[s
     return shapes
 
 
-def check_complete(config: WhisperConfig, tensors: Mapping[str, Float32Array], where: Path | str) -> None:
-    """Raise ModelError that lists tensors missing, left over, of another shape, or not finite."""
-    expected = expected_shapes(config)
-    faults = [f"missing {name}" for name in expected if name not in tensors]
-    faults += [f"not used {name}" for name in tensors if name not in expected]
-    for name, shape in expected.items():
-        if name in tensors and tensors[name].shape != shape:
-            faults.append(f"{name} is {tensors[name].shape}, expected {shape}")
-        elif name in tensors and not np.isfinite(tensors[name]).all():
-            faults.append(f"{name} holds numbers that are not finite")
-    if faults:
-        shown = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
-        raise ModelError(
-            f"{where} does not hold exactly one Whisper model: {shown}.",
-            advice="Download it again, or name the model that belongs to this configuration.",
-        )
-
-
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a Hugging Face directory or an OpenAI ``.pt`` file. Raises ModelError."""
+    """Read a Hugging Face directory or a file in OpenAI's format. Raises ModelError.
+
+    Memory: the tensors in float32, and little beside them.
+    """
     if not path.exists():
         raise ModelNotFoundError(f"There is no model at {path}.", advice="Check the path.")
     try:
-        checkpoint = _read_hugging_face(path) if path.is_dir() else _read_openai(path)
-        check_complete(checkpoint.config, checkpoint.tensors, path)
+        return _read_hugging_face(path) if path.is_dir() else _read_openai(path)
     except ModelError as error:  # a configuration does not know its file: say where and what to do
         if str(path) in error.message and error.advice:
             raise
         where = "" if str(path) in error.message else f"{path}: "
         raise ModelError(where + error.message, advice=error.advice or _ADVICE, code=error.code) from error
-    return checkpoint
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a model directory. Raises ModelError."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path.parent} lacks {path.name}.", advice="Download the model again.") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}.", advice="Download the model again.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} holds no JSON object.", advice="Download the model again.")
-    return content
 
 
 def _read_openai(path: Path) -> Checkpoint:
@@ -128,52 +99,73 @@ def _read_openai(path: Path) -> Checkpoint:
     dims, state = content["dims"], content["model_state_dict"]
     if not isinstance(dims, dict) or not isinstance(state, dict):
         raise ModelError(f"{path}: 'dims' and 'model_state_dict' are not the dictionaries of OpenAI's files.")
-    for name, array in state.items():
-        if not isinstance(array, np.ndarray):
-            raise ModelError(f"{path}: {name!r} is a {type(array).__name__}, not a tensor.")
-    tensors = {str(name): np.asarray(array, np.float32) for name, array in state.items()}
-    return Checkpoint(path, WhisperConfig.from_openai(dims), tensors)
+    config = WhisperConfig.from_openai(dims)
+    return Checkpoint(path, config, _read_all(config, _only_tensors(state, path), path))
 
 
 def _read_hugging_face(path: Path) -> Checkpoint:
+    refuse_foreign(path)
     config = WhisperConfig.from_hugging_face(read_json(path / "config.json"))
-    raw: dict[str, Float32Array] = {}
-    for file in _safetensors_files(path):
-        raw |= _read_safetensors(file)
-    projection = raw.pop("proj_out.weight", None)
-    embedding = raw.get("model.decoder.embed_tokens.weight")
-    if projection is not None and embedding is not None and not np.array_equal(projection, embedding):
-        raise ModelError(f"{path}: proj_out.weight differs from the token embedding; Whisper ties them.")
-    tensors = {_openai_name(name): array for name, array in raw.items()}
     generation_file = path / "generation_config.json"
     generation = read_json(generation_file) if generation_file.exists() else {}
+    stored: dict[str, StoredTensor] = {}
+    for file in weight_files(path):
+        pickled = file.suffix == ".bin"
+        inside = _only_tensors(read_torch_file(file), file) if pickled else read_safetensors(file)
+        stored |= {_openai_name(name): tensor for name, tensor in inside.items()}
+    projection = stored.pop(_PROJECTION, None)
+    tensors = _read_all(config, stored, path)
+    if (
+        projection is not None
+        and projection != stored[_EMBEDDING]  # not the same place in the file
+        and not np.array_equal(_read(projection, _PROJECTION), tensors[_EMBEDDING])
+    ):
+        raise ModelError(
+            f"{path}: {_PROJECTION} differs from the token embedding; Whisper ties them.",
+            advice="Save the model with tie_word_embeddings = true, or name another one.",
+        )
     return Checkpoint(path, config, tensors, generation)
 
 
-def _safetensors_files(path: Path) -> list[Path]:
-    index = path / "model.safetensors.index.json"
-    if index.exists():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(s, str) for s in weight_map.values()):
-            raise ModelError(f"{index} does not say which file holds which tensor.")
-        return [path / Path(shard).name for shard in sorted(set(weight_map.values()))]
-    return [path / "model.safetensors"]
+def _only_tensors(state: Mapping[Any, Any], where: Path) -> dict[str, StoredTensor]:
+    for name, tensor in state.items():
+        if not isinstance(tensor, StoredTensor):
+            raise ModelError(f"{where}: {name!r} is a {type(tensor).__name__}, not a tensor.")
+    return {str(name): tensor for name, tensor in state.items()}
 
 
-def _read_safetensors(path: Path) -> dict[str, Float32Array]:
+def _read_all(
+    config: WhisperConfig, stored: Mapping[str, StoredTensor], where: Path
+) -> dict[str, Float32Array]:
+    """All tensors, if they are exactly those of one model. Names and shapes are judged before any is read."""
+    expected = expected_shapes(config)
+    faults = [f"missing {name}" for name in expected if name not in stored]
+    faults += [f"not used {name}" for name in stored if name not in expected]
+    faults += [
+        f"{name} is {stored[name].shape}, expected {shape}"
+        for name, shape in expected.items()
+        if name in stored and stored[name].shape != shape
+    ]
+    tensors = {}
+    for name in () if faults else expected:
+        tensors[name] = _read(stored[name], name)
+        if not np.isfinite(tensors[name]).all():
+            faults.append(f"{name} holds numbers that are not finite")
+    if faults:
+        shown = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
+        raise ModelError(
+            f"{where} does not hold exactly one Whisper model: {shown}.",
+            advice="Download it again, or name the model that belongs to this configuration.",
+        )
+    return tensors
+
+
+def _read(tensor: StoredTensor, name: str) -> Float32Array:
     try:
-        entries = safetensors.deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-    except FileNotFoundError as error:
-        raise ModelError(f"{path.parent} lacks {path.name}.", advice="Download the model again.") from error
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path} is cut short or corrupt: {error}.", advice="Download it again.") from error
-    arrays: dict[str, Float32Array] = {}
-    for name, entry in entries:
-        if entry["dtype"] not in _DTYPES:
-            raise ModelError(f"{path}: {name} has type {entry['dtype']}; only floating point is run here.")
-        flat = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        arrays[name] = widen_bfloat16(flat) if entry["dtype"] == "BF16" else flat.astype(np.float32)
-    return arrays
+        return tensor.read()
+    except (OSError, ValueError, MemoryError) as error:
+        reason = str(error) or "there is not enough memory"
+        raise ModelError(f"{tensor.path}: {name} cannot be read: {reason}.") from error
 
 
 # Hugging Face's names to OpenAI's, in this order (transformers convert_openai_to_hf.py, the other way).

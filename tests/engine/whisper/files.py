@@ -44,8 +44,14 @@ _MAPPING = (
     ("decoder.positional_embedding", "decoder.embed_positions.weight"),
     ("ln_post", "layer_norm"),
 )
-_TORCH_STORAGE = {"float32": "FloatStorage", "float16": "HalfStorage", "uint16": "BFloat16Storage"}
-_SAFE_NAMES = {"float32": "F32", "float16": "F16", "uint16": "BF16", "int64": "I64"}
+_TORCH_STORAGE = {
+    "float64": "DoubleStorage",
+    "float32": "FloatStorage",
+    "float16": "HalfStorage",
+    "uint16": "BFloat16Storage",
+    "int64": "LongStorage",
+}
+_SAFE_NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "uint16": "BF16", "int64": "I64"}
 
 
 def small_tensors(seed: int = 5, config: WhisperConfig = SMALL) -> dict[str, Array]:
@@ -100,24 +106,45 @@ def hugging_face_config(config: WhisperConfig = SMALL) -> dict[str, Any]:
 
 
 def write_hugging_face(
-    folder: Path, tensors: Mapping[str, Array], *, shards: int = 1, config: Mapping[str, Any] | None = None
+    folder: Path,
+    tensors: Mapping[str, Array],
+    *,
+    shards: int = 1,
+    config: Mapping[str, Any] | None = None,
+    pickled: bool = False,
+    variant: str = "",
 ) -> Path:
-    """A directory with config.json and one or more safetensors files; ``tensors`` by OpenAI's names."""
+    """A directory with config.json and one or more files of weights; ``tensors`` by OpenAI's names.
+
+    ``pickled``: PyTorch's files instead of safetensors; ``variant``: such as fp32, as part of their names.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config or hugging_face_config()), encoding="utf-8")
     named = {hugging_face_name(name): array for name, array in tensors.items()}
+    stem, ending = ("pytorch_model", "bin") if pickled else ("model", "safetensors")
+    variant = f".{variant}" if variant else ""
     if shards == 1:
-        (folder / "model.safetensors").write_bytes(safetensors_bytes(named))
+        write_weights(folder / f"{stem}{variant}.{ending}", named)
         return folder
     weight_map = {}
     for shard in range(shards):
         part = dict(list(named.items())[shard::shards])
-        file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
-        (folder / file).write_bytes(safetensors_bytes(part))
+        file = f"{stem}{variant}-{shard + 1:05}-of-{shards:05}.{ending}"
+        write_weights(folder / file, part)
         weight_map |= dict.fromkeys(part, file)
     index = json.dumps({"metadata": {}, "weight_map": weight_map})
-    (folder / "model.safetensors.index.json").write_text(index, encoding="utf-8")
+    (folder / f"{stem}.{ending}.index{variant}.json").write_text(index, encoding="utf-8")
     return folder
+
+
+def write_weights(path: Path, named: Mapping[str, Array]) -> None:
+    """One file of weights, pickled or safetensors by its ending; ``named`` as they stand in it."""
+    if path.suffix == ".safetensors":
+        path.write_bytes(safetensors_bytes(named))
+    else:
+        keys = {name: str(index) for index, name in enumerate(named)}
+        content = {name: torch_tensor(array, keys[name]) for name, array in named.items()}
+        write_zip(path, pickled(content), _storages(named, keys))
 
 
 # --- PyTorch's zip, its pickle written opcode by opcode ------------------------------------------------
@@ -148,6 +175,10 @@ def pickled(value: Any) -> bytes:
     return b"\x80\x02" + _opcodes(value) + b"."
 
 
+def _storages(tensors: Mapping[str, Array], keys: Mapping[str, str]) -> dict[str, bytes]:
+    return {keys[name]: np.ascontiguousarray(array).tobytes() for name, array in tensors.items()}
+
+
 def _opcodes(value: Any) -> bytes:
     match value:
         case Global(module, name):
@@ -156,6 +187,8 @@ def _opcodes(value: Any) -> bytes:
             return _opcodes(what) + _opcodes(arguments) + b"R"
         case Reference(of):
             return _opcodes(of) + b"Q"
+        case None:
+            return b"N"
         case bool():
             return b"\x88" if value else b"\x89"
         case int():
@@ -170,14 +203,16 @@ def _opcodes(value: Any) -> bytes:
             raise TypeError(f"no opcode for {type(value).__name__}")
 
 
-def torch_tensor(array: Array, key: str, *, offset: int = 0, strides: tuple[int, ...] | None = None) -> Call:
-    """How torch.save writes a tensor whose storage is ``data/<key>``."""
+def torch_tensor(
+    array: Array, key: str, *, offset: int = 0, strides: tuple[int, ...] | None = None, legacy: bool = False
+) -> Call:
+    """How torch.save writes a tensor whose storage is ``data/<key>``; before the zip, with one value more."""
     dense = tuple(stride // array.itemsize for stride in np.ascontiguousarray(array).strides)
     storage = Global("torch", _TORCH_STORAGE[array.dtype.name])
     return Call(
         Global("torch._utils", "_rebuild_tensor_v2"),
         (
-            Reference(("storage", storage, key, "cpu", int(array.size))),
+            Reference(("storage", storage, key, "cpu", int(array.size), *((None,) if legacy else ()))),
             offset,
             tuple(array.shape),
             dense if strides is None else strides,
@@ -204,5 +239,23 @@ def write_openai(path: Path, tensors: Mapping[str, Array], config: WhisperConfig
         "dims": asdict(config),
         "model_state_dict": {name: torch_tensor(array, keys[name]) for name, array in tensors.items()},
     }
-    storages = {keys[name]: np.ascontiguousarray(array).tobytes() for name, array in tensors.items()}
-    return write_zip(path, pickled(content), storages)
+    return write_zip(path, pickled(content), _storages(tensors, keys))
+
+
+def write_legacy(path: Path, tensors: Mapping[str, Array], config: WhisperConfig = SMALL) -> Path:
+    """The same as PyTorch wrote it before its zip (torch serialization.py, ``_legacy_save``)."""
+    keys = {name: str(index) for index, name in enumerate(tensors)}
+    references = {name: torch_tensor(array, keys[name], legacy=True) for name, array in tensors.items()}
+    content = {"dims": asdict(config), "model_state_dict": references}
+    system = {
+        "protocol_version": 1001,
+        "little_endian": True,
+        "type_sizes": {"short": 2, "int": 4, "long": 4},
+    }
+    magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+    head = magic + b"".join(map(pickled, (1001, system, content, tuple(keys.values()))))
+    storages = _storages(tensors, keys)
+    sizes = {keys[name]: array.size for name, array in tensors.items()}
+    body = b"".join(struct.pack("<q", sizes[key]) + storages[key] for key in keys.values())
+    path.write_bytes(head + body)
+    return path
