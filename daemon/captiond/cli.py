@@ -174,11 +174,18 @@ def models() -> None:
 
 @models.command("list")
 def models_list() -> None:
-    """Known models and where they lie on this machine."""
+    """Known models, how large they are, and where they lie."""
     from captiond_engine import models as known
+    from captiond_engine.published import ALIASES
 
+    print(f"{'name':18} {'parameters':>10}  {'speech':8} {'on disk':>8}  where")
     for entry in known.listing():
-        print(f"{entry.name:18} {entry.origin:38} {entry.where or '-'}")
+        speech = "English" if entry.english else "many"
+        size = f"{entry.size_bytes / 1e6:.0f} MB" if entry.where else "-"
+        where = entry.where or f"hub: {entry.origin}"
+        print(f"{entry.name:18} {entry.parameters_m:>8} M  {speech:8} {size:>8}  {where}")
+    also = ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items())
+    print(f"Also {also}; any owner/name on the hub, a folder, a .pt file.", file=sys.stderr)
 
 
 @models.command("pull")

@@ -1,58 +1,43 @@
 """Which models there are and where they lie: bundled, a path, or a name on the Hugging Face hub.
 
-Takes a name or path, gives a folder or ``.pt`` file. The hub is reached only by ``pull``, or by ``find``
-when it is told to download; there is never a fallback to another model.
+Takes a name or path, gives a folder or a file of OpenAI's format. The hub is reached only by ``pull``, or by
+``find`` when it is told to download; there is never a fallback to another model.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from captiond_engine import hub
 from captiond_engine.errors import HubUnreachableError, ModelError, ModelNotFoundError
 from captiond_engine.progress import Progress, ProgressEvent, silent
+from captiond_engine.published import ALIASES, HUB_MODELS, did_you_mean
+from captiond_engine.whisper import folder
 
 BUNDLED = Path(__file__).parent / "bundled"
 BUNDLED_NAMES = ("demo-en",)
-_OPENAI = (
-    "tiny.en tiny base.en base small.en small medium.en medium large-v1 large-v2 large-v3 large-v3-turbo"
-).split()
-HUB_NAMES: dict[str, str] = {
-    **{name: f"openai/whisper-{name}" for name in _OPENAI},
-    "turbo": "openai/whisper-large-v3-turbo",
-    "distil-small.en": "distil-whisper/distil-small.en",
-    "distil-medium.en": "distil-whisper/distil-medium.en",
-    "distil-large-v3": "distil-whisper/distil-large-v3",
-}
-_FILES = [
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "vocab.json",
-    "added_tokens.json",
-    "tokenizer.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*-of-*.safetensors",
-]
+_CHECKPOINTS = {".pt", ".pth", ".bin"}  # OpenAI's format; distil-whisper calls it original-model.bin
+_OTHER_FORMS = (".safetensors", ".gguf", ".npz", ".onnx")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*[\w]", re.ASCII)  # with two rules more in _repository
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One row of ``captiond models list``; ``where`` is None while it is not on this machine."""
+    """One row of ``captiond models list``; ``where`` is None while it is not on this machine.
+
+    ``size_bytes``: of its weights on this machine.
+    """
 
     name: str
     origin: str
     where: Path | None
+    parameters_m: int = 0
+    english: bool = False
+    size_bytes: int = 0
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +74,7 @@ def find(name: str, *, download: bool = False, progress: Progress = silent) -> P
             raise ModelNotFoundError(f"There is no file {path}.", advice="Check the path.")
         return path
     repository = _repository(name)
-    here = _in_hub_cache(repository)
+    here = hub.cached(repository)
     if here is not None:
         return here
     if download:
@@ -102,24 +87,20 @@ def find(name: str, *, download: bool = False, progress: Progress = silent) -> P
 
 def pull(name: str, *, progress: Progress = silent) -> Path:
     """Download a hub model and check it. Raises HubUnreachableError, ModelNotFoundError, ModelError."""
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     if name in BUNDLED_NAMES or _path(name) is not None:
         return find(name)
-    # HTTPError is that of the hub's own HTTP client: a connection that broke off is nothing else.
-    unreachable = (errors.HTTPError, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError)  # type: ignore[attr-defined]
     repository = _repository(name)
     progress(ProgressEvent("download", f"downloading {repository} from the hub", 0.0))
     try:
-        path = Path(
-            snapshot_download(repository, allow_patterns=_FILES, tqdm_class=_reporting(repository, progress))
-        )
-    except errors.RepositoryNotFoundError as error:
+        path = hub.fetch(repository, progress)
+    except RepositoryNotFoundError as error:
         raise ModelNotFoundError(
             f"The hub has no model {repository}, or it is private.",
-            advice="'captiond models list' names some.",
+            advice=did_you_mean(name) + "'captiond models list' names some.",
         ) from error
-    except unreachable as error:
+    except hub.unreachable() as error:
         reason = _first_line(error)
         raise HubUnreachableError(
             f"The model {name} is not on this machine and the hub cannot be reached ({reason}).",
@@ -133,26 +114,39 @@ def pull(name: str, *, progress: Progress = silent) -> Path:
             f"The model {name} could not be stored ({_first_line(error)}).",
             advice="Check the disk and the folder of HF_HOME, then run the same command again.",
         ) from error
-    _verify(path)
+    hub.verify(path)
     progress(ProgressEvent("download", f"downloaded and checked {repository}", 1.0))
     return path
 
 
 def listing() -> list[ModelEntry]:
     """Bundled models and those known by a short name, with the place of those that are here."""
-    rows = [ModelEntry(name, "bundled", BUNDLED / name) for name in BUNDLED_NAMES]
-    return rows + [
-        ModelEntry(name, repository, _in_hub_cache(repository)) for name, repository in HUB_NAMES.items()
+    rows = [
+        ModelEntry(
+            name, "bundled", BUNDLED / name, 14, english=True, size_bytes=_weight_bytes(BUNDLED / name)
+        )
+        for name in BUNDLED_NAMES
     ]
+    for name, known in HUB_MODELS.items():
+        where = hub.cached(known.repository)
+        size = _weight_bytes(where) if where else 0
+        rows.append(ModelEntry(name, known.repository, where, known.parameters_m, known.english, size))
+    return rows
+
+
+def _weight_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in folder.weight_files(path))
 
 
 def _path(name: str) -> Path | None:
-    """The folder or ``.pt`` file that ``name`` means, which may be missing; None for every other name."""
+    """The folder or checkpoint that ``name`` means, which may be missing; None for every other name."""
     try:
         path = Path(name).expanduser()
-    except RuntimeError:  # ~someone who has no home here
+        there = path.is_dir() or (path.suffix in _CHECKPOINTS and path.is_file())
+    except (RuntimeError, OSError, ValueError):  # ~someone who has no home here; what can be no file's name
         return None
-    return path if name and (path.is_dir() or path.suffix == ".pt") else None
+    meant = path.suffix == ".pt" or (path.suffix in _CHECKPOINTS and not _HUB_ID.fullmatch(name))
+    return path if name and (there or meant) else None
 
 
 def _first_line(error: Exception) -> str:
@@ -160,80 +154,18 @@ def _first_line(error: Exception) -> str:
 
 
 def _repository(name: str) -> str:
-    if name in HUB_NAMES:
-        return HUB_NAMES[name]
+    name = ALIASES.get(name, name)
+    if name in HUB_MODELS:
+        return HUB_MODELS[name].repository
+    if name.endswith(_OTHER_FORMS) and ("/" not in name or Path(name).is_file()):
+        raise ModelNotFoundError(
+            f"{name} is a file of another form than OpenAI's, or one part of a model.",
+            advice="Name the folder of a Hugging Face model, or a file in OpenAI's format (.pt).",
+        )
     if _HUB_ID.fullmatch(name) and len(name) <= 96 and not ("--" in name or ".." in name):
         return name
     raise ModelNotFoundError(
         f"There is no model {name!r}: neither a bundled or known name, nor a folder, nor a .pt file.",
-        advice="'captiond models list' shows the known names; a hub name has the form owner/name.",
+        advice=did_you_mean(name)
+        + "'captiond models list' shows the known names; a hub name has the form owner/name.",
     )
-
-
-def _in_hub_cache(repository: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        path = Path(snapshot_download(repository, allow_patterns=_FILES, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError):
-        return None
-    return path if _is_whole(path) else None
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a snapshot holds its configuration and each file of weights; a pull may have broken off."""
-    index = path / "model.safetensors.index.json"
-    weights = {"model.safetensors"}
-    if index.exists():
-        try:
-            weights = set(json.loads(index.read_bytes())["weight_map"].values())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return False
-    return all((path / name).exists() for name in ("config.json", *weights))
-
-
-def _verify(path: Path) -> None:
-    """Compare each weights file with the SHA-256 under which the hub names it."""
-    for file in path.glob("*.safetensors"):
-        blob = file.resolve()
-        if not _SHA256.fullmatch(blob.name):
-            continue
-        with blob.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != blob.name:
-            blob.unlink(missing_ok=True)
-            file.unlink(missing_ok=True)
-            raise ModelError(
-                f"{file.name} arrived damaged (its SHA-256 is not the hub's) and was removed.",
-                advice="Run the same command again.",
-                code="model_damaged",
-            )
-
-
-def _reporting(repository: str, progress: Progress) -> Any:
-    """A progress bar class for the hub's downloads that draws nothing and reports bytes to ``progress``."""
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
-
-    class Reporting(tqdm):  # type: ignore[misc]  # tqdm brings no types
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
-            self.bytes_wanted = kwargs.get("unit") == "B"
-            super().__init__(*args, **{**kwargs, "disable": False, "file": _Nowhere(), "mininterval": 0.5})
-
-        def display(self, *_: Any, **__: Any) -> bool:
-            if self.bytes_wanted and self.total:
-                message = f"downloading {repository}: {self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB"
-                progress(ProgressEvent("download", message, min(1.0, self.n / self.total)))
-            return True
-
-    return Reporting
-
-
-class _Nowhere:
-    """A text stream that keeps nothing."""
-
-    write: Callable[[str], int] = staticmethod(len)
-
-    def flush(self) -> None:
-        return None

@@ -45,7 +45,7 @@ class FakeHub:
 
 
 def is_large(name: str) -> bool:
-    return name.endswith(".safetensors")
+    return name.endswith((".safetensors", ".bin"))
 
 
 def sha256(content: bytes) -> str:
@@ -77,7 +77,9 @@ class _Requests(BaseHTTPRequestHandler):
         elif path.startswith(f"/api/models/{self.hub.repository}/tree/"):
             self.reply(200, json.dumps(self.hub.tree()).encode(), {})
         elif path.startswith(f"/api/models/{self.hub.repository}"):
-            info = {"id": self.hub.repository, "modelId": self.hub.repository, "sha": COMMIT, "siblings": []}
+            siblings = [{"rfilename": name} for name in self.hub.files]
+            info = {"id": self.hub.repository, "modelId": self.hub.repository, "sha": COMMIT}
+            info |= {"siblings": siblings}
             self.reply(200, json.dumps(info).encode(), {})
         elif path.startswith(f"/{self.hub.repository}/resolve/"):
             self.file(path.rpartition("/")[2])

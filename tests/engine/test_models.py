@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -16,10 +17,14 @@ import numpy as np
 import pytest
 from captiond_engine import models
 from captiond_engine.errors import ModelError, ModelNotFoundError
-from captiond_engine.whisper.weights import read_checkpoint
+from captiond_engine.published import ALIASES, HUB_MODELS
+from captiond_engine.whisper import folder
+from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.weights import expected_shapes, read_checkpoint
 
 from tests.engine.fake_hub import FakeHub, serving, sha256
 from tests.engine.whisper import files
+from tests.parity.seeded import DIMENSIONS
 
 NAME = "someone/whisper-small-test"
 
@@ -68,15 +73,24 @@ class Machine:
         return answer
 
     def weights(self) -> list[Path]:
-        return [path for path in self.home.rglob("*.safetensors") if path.exists()]
+        found = (path for ending in ("safetensors", "bin") for path in self.home.rglob(f"*.{ending}"))
+        return [path for path in found if path.exists()]
+
+
+def repository(folder: Path, **options: Any) -> dict[str, bytes]:
+    """Files of a repository by name, with a vocabulary that nobody reads here."""
+    files.write_hugging_face(folder, files.small_tensors(), **options)
+    (folder / "vocab.json").write_bytes(b"{}")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture
 def content(tmp_path: Path) -> dict[str, bytes]:
-    """A tiny repository, with a file that no one here needs."""
-    folder = files.write_hugging_face(tmp_path / "repository", files.small_tensors())
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    return found | {"README.md": b"# hello", "pytorch_model.bin": b"never fetched"}
+    """A tiny repository, with files that no one here needs, as openai/whisper-large-v3 has them."""
+    unwanted = ("README.md", "normalizer.json", "merges.txt", "flax_model.msgpack", "pytorch_model.bin")
+    variants = ("model.fp32-00001-of-00002.safetensors", "model.safetensors.index.fp32.json")
+    others = dict.fromkeys((*unwanted, *variants), b"never fetched")
+    return others | repository(tmp_path / "repository")
 
 
 @pytest.fixture
@@ -110,7 +124,7 @@ def test_pull_downloads_and_later_finds_without_the_hub(
     fetched = {
         line.rpartition("/")[2] for line in hub.asked if line.startswith("GET") and "/resolve/" in line
     }
-    assert fetched == {"config.json", "model.safetensors"}
+    assert fetched == {"config.json", "vocab.json", "model.safetensors"}
     offline = Machine(machine.home, f"http://127.0.0.1:{closed_port}")
     assert offline.call("find")["value"] == pulled["value"]
     assert offline.call("find and download")["value"] == pulled["value"]
@@ -141,14 +155,13 @@ def test_a_short_name_is_a_repository(tmp_path: Path, content: dict[str, bytes])
     assert listed == {"demo-en": str(models.BUNDLED / "demo-en"), "tiny.en": where}
 
 
-def test_shards_are_fetched_and_a_lost_one_again(tmp_path: Path) -> None:
-    folder = files.write_hugging_face(tmp_path / "r", files.small_tensors(), shards=3)
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with serving(FakeHub(NAME, found)) as hub:
+@pytest.mark.parametrize("pickled", [False, True], ids=["safetensors", "bin"])
+def test_shards_are_fetched_and_a_lost_one_again(tmp_path: Path, pickled: bool) -> None:
+    with serving(FakeHub(NAME, repository(tmp_path / "r", shards=3, pickled=pickled))) as hub:
         machine = Machine(tmp_path / "home", hub.address)
         where = Path(machine.call("pull")["value"])
         assert len(machine.weights()) == 3
-        shard = where / "model-00002-of-00003.safetensors"
+        [shard] = where.glob("*-00002-of-00003.*")
         shard.resolve().unlink()
         shard.unlink()
         assert machine.call("find")["error"] == "ModelNotFoundError"
@@ -156,6 +169,51 @@ def test_shards_are_fetched_and_a_lost_one_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         read_checkpoint(where).tensors["decoder.ln.bias"], files.small_tensors()["decoder.ln.bias"]
     )
+
+
+def test_pickled_weights_are_fetched_where_there_are_no_others(tmp_path: Path) -> None:
+    found = repository(tmp_path / "r", pickled=True)
+    with serving(FakeHub(NAME, found | {"training_args.bin": b"never fetched"})) as hub:
+        machine = Machine(tmp_path / "home", hub.address)
+        where = Path(machine.call("pull")["value"])
+        assert [path.name for path in machine.weights()] == ["pytorch_model.bin"]
+        hub.sent["pytorch_model.bin"] = b"\0" * len(found["pytorch_model.bin"])
+        again = Machine(tmp_path / "another home", hub.address)
+        assert again.call("pull")["code"] == "model_damaged"
+        assert not again.weights()
+    assert read_checkpoint(where).tensors.keys() == files.small_tensors().keys()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["model.bin", "config.json", "vocabulary.json"], "faster-whisper"),
+        (["ggml-base.bin", "README.md"], "whisper.cpp"),
+        (["adapter_config.json", "adapter_model.safetensors"], "LoRA"),
+        (["config.json", "vocab.json", "tf_model.h5"], "TensorFlow"),
+        (["vocab.json", "model.safetensors"], "lacks config.json"),
+        (["README.md"], "no model"),
+    ],
+)
+def test_a_repository_of_something_else(tmp_path: Path, names: list[str], told: str) -> None:
+    with serving(FakeHub(NAME, dict.fromkeys(names, b"{}"))) as hub:
+        machine = Machine(tmp_path / "home", hub.address)
+        said = machine.call("pull")
+        assert (said["error"], said["exit_code"]) == ("ModelError", 78)
+        assert NAME in said["message"]
+        assert told in said["message"]
+        assert said["advice"]
+        assert machine.call("find")["error"] == "ModelNotFoundError"
+
+
+def test_a_repository_without_a_vocabulary(tmp_path: Path, content: dict[str, bytes]) -> None:
+    del content["vocab.json"]
+    with serving(FakeHub(NAME, content)) as hub:
+        machine = Machine(tmp_path / "home", hub.address)
+        assert "lacks vocab.json" in machine.call("pull")["message"]
+        hub.files["tokenizer.json"] = b"{}"  # which does as well
+        machine = Machine(tmp_path / "another home", hub.address)
+        assert Path(machine.call("pull")["value"]).is_dir()
 
 
 # --- damage ------------------------------------------------------------------------------------------
@@ -248,7 +306,8 @@ def test_a_cache_that_cannot_be_written_is_not_called_a_hub_out_of_reach(
 
 def test_the_bundled_model_needs_nothing() -> None:
     assert models.find("demo-en") == models.pull("demo-en") == models.BUNDLED / "demo-en"
-    assert models.listing()[0] == models.ModelEntry("demo-en", "bundled", models.BUNDLED / "demo-en")
+    entry = models.listing()[0]
+    assert (entry.name, entry.origin, entry.where) == ("demo-en", "bundled", models.BUNDLED / "demo-en")
 
 
 def test_folders_and_files_are_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,6 +317,43 @@ def test_folders_and_files_are_themselves(tmp_path: Path, monkeypatch: pytest.Mo
     assert models.find(str(file)) == file
     monkeypatch.setenv("HOME", str(tmp_path))
     assert models.find("~/own.pt") == file
+    distilled = tmp_path / "original-model.bin"
+    distilled.write_bytes(b"")
+    assert models.find(str(distilled)) == distilled
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("base.enn", "base.en"),
+        ("Large-V3", "large-v3"),
+        ("whisper-small", "small"),
+        ("large-v3-trubo", "large-v3-turbo"),
+        ("distil_large_v3.5", "distil-large-v3.5"),
+        ("medium.de", "medium.en"),
+        ("demo", "demo-en"),
+        ("Turbo", "turbo"),
+    ],
+)
+def test_a_near_miss_is_told_the_name_that_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        models.find(name)
+    assert f"Did you mean {meant}?" in caught.value.advice
+    assert "models list" in caught.value.advice
+
+
+def test_a_near_miss_on_the_hub(machine: Machine) -> None:
+    assert "Did you mean small.en?" in machine.call("pull", "openai/whisper-smal.en")["advice"]
+    assert "Did you mean" not in machine.call("pull", "someone/else")["advice"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "small-q5.gguf", "model.onnx", "weights.npz"])
+def test_one_file_of_another_form_is_told_apart(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"")
+    for given in (name, str(tmp_path / name)):
+        with pytest.raises(ModelNotFoundError, match="another form") as caught:
+            models.find(given)
+        assert "folder" in caught.value.advice
 
 
 @pytest.mark.parametrize(
@@ -265,6 +361,7 @@ def test_folders_and_files_are_themselves(tmp_path: Path, monkeypatch: pytest.Mo
     [
         "",
         "no-such-name",
+        "missing.bin",
         "no/such/thing",
         "/no/such/folder",
         "./relative",
@@ -289,8 +386,50 @@ def test_a_name_that_is_nothing(name: str, look: str) -> None:
 def test_the_listing_names_every_known_model_once() -> None:
     names = [row.name for row in models.listing()]
     assert len(names) == len(set(names))
-    assert {"demo-en", "tiny.en", "base", "large-v3", "turbo", "distil-large-v3"} <= set(names)
+    assert set(names) == {"demo-en", *HUB_MODELS}
+    assert set(HUB_MODELS) >= {name for name in DIMENSIONS if "mini" not in name}
     assert all("/" in row.origin for row in models.listing() if row.name != "demo-en")
+
+
+def test_the_listing_says_how_large_a_model_is() -> None:
+    bundled = models.listing()[0]
+    assert bundled.size_bytes == (models.BUNDLED / "demo-en" / "model.safetensors").stat().st_size
+    for row in models.listing():
+        config = DIMENSIONS.get(row.name)
+        if row.name == "demo-en":
+            config = WhisperConfig.from_hugging_face(
+                folder.read_json(models.BUNDLED / "demo-en" / "config.json")
+            )
+        assert config is not None, row.name
+        count = sum(math.prod(shape) for shape in expected_shapes(config).values())
+        assert row.parameters_m == round(count / 1e6), row.name
+        if row.name != "demo-en" and not row.name.startswith("distil-large"):
+            assert row.english == (config.n_vocab == 51_864)
+
+
+def test_names_of_openai_whisper_mean_its_models() -> None:
+    reference = pytest.importorskip("whisper", reason="the extra 'parity' is not installed")
+    for name in reference.available_models():
+        assert ALIASES.get(name, name) in HUB_MODELS
+    for short, name in ALIASES.items():
+        assert reference._MODELS[short] == reference._MODELS[name]
+
+
+# As the model cards on the hub name them.
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("tiny.en", "openai/whisper-tiny.en"),
+        ("large-v1", "openai/whisper-large"),
+        ("large", "openai/whisper-large-v3"),
+        ("turbo", "openai/whisper-large-v3-turbo"),
+        ("distil-large-v3.5", "distil-whisper/distil-large-v3.5"),
+    ],
+)
+def test_where_a_short_name_leads(machine: Machine, name: str, repository: str) -> None:
+    told = machine.call("pull", name)
+    assert told["error"] == "ModelNotFoundError"
+    assert f"no model {repository}," in told["message"]
 
 
 # --- cards -------------------------------------------------------------------------------------------
