@@ -50,7 +50,7 @@ def choose_device(name: str) -> Device:
 def tokenizer_of(checkpoint: Checkpoint) -> WhisperTokenizer:
     """The tokenizer that belongs to a checkpoint."""
     if checkpoint.path.is_dir():
-        return WhisperTokenizer.from_hugging_face(checkpoint.path, checkpoint.config)
+        return WhisperTokenizer.from_hugging_face(checkpoint.path, checkpoint.config, checkpoint.generation)
     return WhisperTokenizer.from_published(checkpoint.config)
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import codecs
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import tiktoken
 
@@ -19,8 +21,8 @@ from captiond_engine.errors import ModelError
 from captiond_engine.speech_model import WordPiece
 from captiond_engine.types import PromptSpec
 from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.folder import read_json
 from captiond_engine.whisper.languages import LANGUAGE_CODES
-from captiond_engine.whisper.weights import read_json
 
 # GPT-2's pre-tokenizer, which every Whisper vocabulary was made with.
 _PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
@@ -29,6 +31,7 @@ _TIMESTAMPS = 1501  # 0.00 to 30.00 s in steps of 20 ms
 _PLAIN_ENGLISH, _PLAIN_MULTILINGUAL = 50_256, 50_257  # text tokens before the specials
 _FIXED_SPECIALS = ("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>")
 _SINGLE_BYTES = {bytes([byte]) for byte in range(256)}
+_CONTROL = re.compile(r"<.*>|\[.*\]", re.DOTALL)  # added tokens that are no text: <|en|>, <pad>, [UNK]
 _ADVICE = "Download the model again; its vocabulary and its config.json must belong together."
 MAX_HINT_TOKENS = 224  # half the text context, as the reference keeps of earlier text
 
@@ -36,9 +39,20 @@ MAX_HINT_TOKENS = 224  # half the text context, as the reference keeps of earlie
 class WhisperTokenizer:
     """One model's tokens. Implements ``speech_model.Tokenizer``."""
 
-    def __init__(self, ranks: Mapping[bytes, int], specials: Mapping[str, int], vocabulary: int) -> None:
+    def __init__(
+        self,
+        ranks: Mapping[bytes, int],
+        specials: Mapping[str, int],
+        vocabulary: int,
+        *,
+        added_text: Mapping[int, str] | None = None,
+        generation: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``added_text``: words beyond the timestamps, as fine-tuning adds them. ``generation``: what the
+        model's generation_config.json says, whether it is multilingual and which languages were added."""
         self.specials = dict(specials)
         self.vocabulary = vocabulary
+        self._added_text = {token: text.encode() for token, text in (added_text or {}).items()}
         self._encoding = tiktoken.Encoding(
             "whisper", pat_str=_PATTERN, mergeable_ranks=dict(ranks), special_tokens=self.specials
         )
@@ -50,8 +64,16 @@ class WhisperTokenizer:
         self.transcribe = self._special("<|transcribe|>")
         self.no_speech = self._special("<|nospeech|>", "<|nocaptions|>")
         self.no_timestamps = self._special("<|notimestamps|>")
-        self.multilingual = vocabulary >= 51_865
-        self.languages = tuple(code for code in LANGUAGE_CODES if f"<|{code}|>" in self.specials)
+        self.timestamps = range(self.no_timestamps + 1, min(vocabulary, self.no_timestamps + 1 + _TIMESTAMPS))
+        said, own = (generation or {}).get("is_multilingual"), (generation or {}).get("lang_to_id")
+        # English-only models have GPT-2's own vocabulary, which is one token shorter.
+        self.multilingual = said if isinstance(said, bool) else self.end_of_text != _PLAIN_ENGLISH
+        added = [str(name)[2:-2] for name in own if _is_special(str(name))] if isinstance(own, dict) else []
+        self.languages = tuple(
+            code
+            for code in dict.fromkeys((*LANGUAGE_CODES, *added))
+            if 0 <= self.specials.get(f"<|{code}|>", -1) < vocabulary
+        )
 
     def _special(self, *names: str) -> int:
         for name in names:
@@ -60,17 +82,24 @@ class WhisperTokenizer:
         raise ModelError(f"The model's vocabulary lacks the token {names[0]}.", advice=_ADVICE)
 
     @classmethod
-    def from_hugging_face(cls, path: Path, config: WhisperConfig) -> WhisperTokenizer:
-        """From ``vocab.json`` and ``added_tokens.json``, or from ``tokenizer.json`` where they are absent."""
+    def from_hugging_face(
+        cls, path: Path, config: WhisperConfig, generation: Mapping[str, Any] | None = None
+    ) -> WhisperTokenizer:
+        """From ``vocab.json`` and ``added_tokens.json``, or from ``tokenizer.json`` where they are absent.
+
+        ``generation``: the model's generation_config.json, which says whether it is multilingual.
+        """
         try:
             vocabulary, added = _read_vocabulary(path)
             specials = {name: int(i) for name, i in {**vocabulary, **added}.items() if _is_special(name)}
             # Published multilingual vocabularies leave <|endoftext|> out of the specials' own file.
             specials.setdefault("<|endoftext|>", min(specials.values(), default=0) - 1)
+            end = specials["<|endoftext|>"]
+            text = {int(i): name for name, i in added.items() if i > end and not _CONTROL.fullmatch(name)}
             ranks = {
                 _bytes_of(token): int(i)
                 for token, i in vocabulary.items()
-                if token not in specials and i < len(vocabulary)
+                if token not in specials and i < len(vocabulary) and i not in text
             }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(
@@ -82,7 +111,23 @@ class WhisperTokenizer:
                 f"The vocabulary files in {path} do not spell every byte, or name a token twice.",
                 advice=_ADVICE,
             )
-        return cls(ranks, specials, config.n_vocab)
+        generation = generation or {}
+        tokenizer = cls(ranks, specials, config.n_vocab, added_text=text, generation=generation)
+        tokenizer._check_belongs(path, generation)
+        return tokenizer
+
+    def _check_belongs(self, path: Path, generation: Mapping[str, Any]) -> None:
+        """Refuse the vocabulary of another model: its prompts would be other tokens than the model learnt."""
+        expected = generation.get("no_timestamps_token_id", self.no_timestamps)
+        last = self.specials.get("<|30.00|>", self.no_timestamps)
+        fits = self.no_timestamps + _TIMESTAMPS == self.vocabulary - 1  # nothing was added: as published
+        if last >= self.vocabulary or (expected != self.no_timestamps and not fits):
+            raise ModelError(
+                f"The vocabulary files in {path} are another model's: in them, <|notimestamps|> is "
+                f"{self.no_timestamps}, and {expected!r:.20} in generation_config.json, "
+                f"with {self.vocabulary} tokens in all.",
+                advice=_ADVICE,
+            )
 
     @classmethod
     def from_published(cls, config: WhisperConfig) -> WhisperTokenizer:
@@ -111,8 +156,18 @@ class WhisperTokenizer:
         """Text of the plain tokens; specials and timestamps are left out."""
         return self._bytes(tokens).decode("utf-8", errors="replace")
 
+    def is_text(self, token: int) -> bool:
+        """Whether ``token`` spells something: a plain one, or a word that fine-tuning added."""
+        return token < self.end_of_text or token in self._added_text
+
     def _bytes(self, tokens: Sequence[int]) -> bytes:
-        return self._encoding.decode_bytes([token for token in tokens if token < self.end_of_text])
+        if not self._added_text:
+            return self._encoding.decode_bytes([token for token in tokens if token < self.end_of_text])
+        known = self._added_text
+        single = self._encoding.decode_single_token_bytes
+        return b"".join(
+            known[token] if token in known else single(token) for token in tokens if self.is_text(token)
+        )
 
     def split_words(self, tokens: Sequence[int]) -> list[WordPiece]:
         """Words of ``tokens``: a word begins at a space, or at each character of scripts without spaces.
@@ -134,7 +189,7 @@ class WhisperTokenizer:
         pieces: list[tuple[str, tuple[int, ...]]] = []
         text, pending = "", list[int]()
         for token in tokens:
-            if token >= self.end_of_text:
+            if not self.is_text(token):
                 continue
             pending.append(token)
             text += decoder.decode(self._bytes([token]))
@@ -186,7 +241,8 @@ def _read_vocabulary(path: Path) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """Tokens and added tokens of a Hugging Face directory, unchecked."""
     if (path / "vocab.json").exists():
         extra = path / "added_tokens.json"
-        return read_json(path / "vocab.json"), read_json(extra) if extra.exists() else {}
+        if extra.exists() or not (path / "tokenizer.json").exists():
+            return read_json(path / "vocab.json"), read_json(extra) if extra.exists() else {}
     content = read_json(path / "tokenizer.json")
     added = {entry["content"]: entry["id"] for entry in content.get("added_tokens", [])}
     return content["model"]["vocab"], added

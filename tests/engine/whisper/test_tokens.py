@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from captiond_engine.errors import ModelError
@@ -77,6 +78,15 @@ def test_an_unknown_language_is_refused(code: str) -> None:
         tokenizer_of(MULTILINGUAL).language_token(code)
     assert caught.value.code == "language_unknown"
     assert "en, zh, de" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "first"), [(ENGLISH, 50_363), (MULTILINGUAL, 50_364), (LARGE_V3, 50_365)]
+)
+def test_timestamps_are_the_last_1501_tokens(vocabulary: int, first: int) -> None:
+    timestamps = tokenizer_of(vocabulary).timestamps
+    assert (timestamps[0], len(timestamps), timestamps[-1]) == (first, 1501, vocabulary - 1)
+    assert not any(tokenizer_of(vocabulary).is_text(token) for token in timestamps)
 
 
 @pytest.mark.parametrize("vocabulary", [51_863, 50_000, 51_867, 1])
@@ -257,8 +267,26 @@ def _hub_files(folder: Path, vocabulary: int, *, one_file: bool) -> Path:
     return folder
 
 
+def _own(folder: Path, vocabulary: int, generation: dict[str, Any] | None = None) -> WhisperTokenizer:
+    return WhisperTokenizer.from_hugging_face(folder, config_of(vocabulary), generation)
+
+
+def _add(folder: Path, **added: int) -> None:
+    """Tokens that fine-tuning adds, in whichever file holds such."""
+    if (folder / "added_tokens.json").exists():
+        content = json.loads((folder / "added_tokens.json").read_text(encoding="utf-8"))
+        (folder / "added_tokens.json").write_text(json.dumps(content | added), encoding="utf-8")
+        return
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["added_tokens"] += [{"id": i, "content": name} for name, i in added.items()]
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+either_file = pytest.mark.parametrize("one_file", [True, False], ids=["tokenizer.json", "vocab.json"])
+
+
 @every_vocabulary
-@pytest.mark.parametrize("one_file", [True, False], ids=["tokenizer.json", "vocab.json"])
+@either_file
 def test_a_models_own_vocabulary_agrees_with_the_published_one(
     tmp_path: Path, vocabulary: int, one_file: bool
 ) -> None:
@@ -272,6 +300,118 @@ def test_a_models_own_vocabulary_agrees_with_the_published_one(
     everything = range(vocabulary)
     assert [own._bytes([t]) for t in everything] == [published._bytes([t]) for t in everything]
     assert own.languages == published.languages
+    assert own.multilingual == published.multilingual == (vocabulary != ENGLISH)
+    assert own.timestamps == published.timestamps
+
+
+@pytest.mark.parametrize(
+    ("generation", "multilingual"),
+    [
+        ({"is_multilingual": False}, False),
+        ({"is_multilingual": True}, True),
+        ({"is_multilingual": None}, True),
+    ],
+)
+def test_a_model_says_itself_whether_it_is_multilingual(
+    tmp_path: Path, generation: dict[str, Any], multilingual: bool
+) -> None:
+    folder = _hub_files(tmp_path / "m", MULTILINGUAL, one_file=True)
+    own = _own(folder, MULTILINGUAL, generation)
+    assert own.multilingual == multilingual
+    tokens, _ = own.prompt(PromptSpec(), language="de", task="translate")
+    assert tokens == ([50_258, 50_261, 50_358, 50_363] if multilingual else [50_258, 50_363])
+
+
+def test_an_english_model_with_added_tokens_stays_english(tmp_path: Path) -> None:
+    """Its vocabulary then has as many tokens as a multilingual one."""
+    folder = _hub_files(tmp_path / "m", ENGLISH, one_file=False)
+    _add(folder, **{"<|speaker|>": 51_864, "<|other|>": 51_865})
+    own = _own(folder, ENGLISH + 2)
+    assert not own.multilingual
+    assert own.prompt(PromptSpec(), language="en") == ([50_257, 50_362], 0)
+    assert own.timestamps == tokenizer_of(ENGLISH).timestamps
+
+
+@either_file
+def test_words_that_fine_tuning_added_are_text(tmp_path: Path, one_file: bool) -> None:
+    folder = _hub_files(tmp_path / "m", MULTILINGUAL, one_file=one_file)
+    _add(
+        folder,
+        **{"Krankenwagen": 51_865, " größer": 51_866, "<|turn|>": 51_867, "[PAD]": 51_868, "<pad>": 51_869},
+    )
+    own = _own(folder, MULTILINGUAL + 5)
+    said = [
+        *own.encode(" Der"),
+        51_866,
+        51_865,
+        51_867,
+        *own.encode(" da"),
+        51_868,
+        51_869,
+        50_364,
+        own.end_of_text,
+    ]
+    assert own.decode(said) == " Der größerKrankenwagen da"
+    assert [word.text for word in own.split_words(said)] == [" Der", " größerKrankenwagen", " da"]
+    assert [token for word in own.split_words(said) for token in word.tokens] == [
+        token for token in said if own.is_text(token)
+    ]
+    plain = _own(_hub_files(tmp_path / "n", MULTILINGUAL, one_file=one_file), MULTILINGUAL)
+    for text in (" Der", " 今日 don't"):
+        assert own.encode(text) == plain.encode(text)
+
+
+def test_a_language_that_fine_tuning_added(tmp_path: Path) -> None:
+    folder = _hub_files(tmp_path / "m", MULTILINGUAL, one_file=False)
+    _add(folder, **{"<|gsw|>": 51_865, "<|yue|>": 51_866})
+    own = _own(folder, MULTILINGUAL + 2, {"lang_to_id": {"<|en|>": 50_259, "<|gsw|>": 51_865, "odd": 3}})
+    assert own.languages[-2:] == ("yue", "gsw")
+    assert own.prompt(PromptSpec(), language="gsw")[0] == [50_258, 51_865, 50_359, 50_363]
+    assert own.language_of(51_866) == "yue"
+
+
+@every_vocabulary
+def test_the_older_name_of_no_speech(tmp_path: Path, vocabulary: int) -> None:
+    folder = _hub_files(tmp_path / "m", vocabulary, one_file=False)
+    content = json.loads((folder / "added_tokens.json").read_text(encoding="utf-8"))
+    content["<|nocaptions|>"] = content.pop("<|nospeech|>")
+    (folder / "added_tokens.json").write_text(json.dumps(content), encoding="utf-8")
+    assert _own(folder, vocabulary).no_speech == tokenizer_of(vocabulary).no_speech
+
+
+def test_a_vocabulary_without_its_added_tokens_leaves_them_to_the_other_file(tmp_path: Path) -> None:
+    folder = _hub_files(tmp_path / "m", LARGE_V3, one_file=False)
+    _hub_files(folder, LARGE_V3, one_file=True)
+    (folder / "added_tokens.json").unlink()
+    assert _own(folder, LARGE_V3).start_of_transcript == 50_258
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="startoftranscript"):
+        _own(folder, LARGE_V3)
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_a_vocabulary_of_another_size_is_refused(tmp_path: Path, timestamps: bool) -> None:
+    """One token more or less moves all behind the languages, and prompts would say something else."""
+    newer, older = _hub_files(tmp_path / "v3", LARGE_V3, one_file=False), tmp_path / "v2"
+    _hub_files(older, MULTILINGUAL, one_file=False)
+    if timestamps:  # as newer files list them
+        _add(newer, **{f"<|{i / 50:.2f}|>": 50_365 + i for i in range(1501)})
+        _add(older, **{f"<|{i / 50:.2f}|>": 50_364 + i for i in range(1501)})
+    settings = {
+        MULTILINGUAL: {"no_timestamps_token_id": 50_363},
+        LARGE_V3: {"no_timestamps_token_id": 50_364},
+    }
+    assert _own(newer, LARGE_V3, settings[LARGE_V3]).no_timestamps == 50_364
+    assert _own(older, MULTILINGUAL, settings[MULTILINGUAL]).no_timestamps == 50_363
+    for folder, vocabulary in ((newer, MULTILINGUAL), (older, LARGE_V3)):
+        with pytest.raises(ModelError, match="another model's") as caught:
+            _own(folder, vocabulary, settings[vocabulary])
+        assert str(folder) in caught.value.message
+        assert caught.value.advice
+    if timestamps:
+        with pytest.raises(ModelError, match="another model's"):
+            _own(newer, MULTILINGUAL)
+    assert _own(older, MULTILINGUAL, settings[LARGE_V3]).no_timestamps == 50_363  # the weights decide
 
 
 def test_the_bundled_model_brings_the_published_english_vocabulary() -> None:
@@ -337,3 +477,50 @@ def test_openai_whispers_tokenizer_agrees(vocabulary: int) -> None:
         assert ours._bytes([token]) == theirs.encoding.decode_bytes([token])
     sentence = ours.encode(" It's a good, long day")
     assert [word.text for word in ours.split_words(sentence)] == [" It's", " a", " good,", " long", " day"]
+
+
+@cache
+def _reference_model(vocabulary: int) -> Any:
+    """openai-whisper's smallest possible model with this vocabulary; its weights do not matter here."""
+    reference = pytest.importorskip("whisper.model", reason="the extra 'parity' is not installed")
+    return reference.Whisper(reference.ModelDimensions(80, 1500, 64, 1, 1, vocabulary, 448, 64, 1, 1))
+
+
+@every_vocabulary
+@pytest.mark.parametrize("task", ["transcribe", "translate"])
+@pytest.mark.parametrize("language", ["en", "de", "su"])
+@pytest.mark.parametrize(
+    ("hints", "prefix"),
+    [
+        ("", ""),
+        ("Ada Lovelace, 今日", ""),
+        ("", "Good morning"),
+        ("Ada Lovelace", "Guten"),
+        ("name " * 400, "x"),
+    ],
+)
+def test_prompts_are_those_of_openai_whisper(
+    vocabulary: int, task: str, language: str, hints: str, prefix: str
+) -> None:
+    decoding = pytest.importorskip("whisper.decoding", reason="the extra 'parity' is not installed")
+    ours, english = tokenizer_of(vocabulary), vocabulary == ENGLISH
+    options = decoding.DecodingOptions(
+        task=task,
+        language="en" if english else language,
+        prompt=hints or None,
+        prefix=prefix or None,
+        without_timestamps=True,
+        fp16=False,
+    )
+    theirs = decoding.DecodingTask(_reference_model(vocabulary), options)
+    spec = PromptSpec(language, tuple(ours.encode(" " + prefix)) if prefix else (), hints)
+    tokens, start = ours.prompt(spec, language=language, task=task)
+    assert tuple(tokens) == theirs.initial_tokens
+    assert start == theirs.sot_index
+    assert ours.timestamps[0] == theirs.tokenizer.timestamp_begin
+    assert ours.no_speech == theirs.tokenizer.no_speech
+    if not english:
+        theirs_by_code = dict(
+            zip(theirs.tokenizer.all_language_codes, theirs.tokenizer.all_language_tokens, strict=True)
+        )
+        assert {code: ours.language_token(code) for code in ours.languages} == theirs_by_code
