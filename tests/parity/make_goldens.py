@@ -1,13 +1,15 @@
 """Writes tests/parity/goldens/*.json with openai-whisper. Run: ``python -m tests.parity.make_goldens``
 
-Needs the extra ``parity``. For the bundled model: the reference's own ``decode`` on the clips of
-tests/data/audio. For seeded random weights: its greedy choice, three rows with prompts and audio of unequal
-length. Of the large arrays only samples at fixed places are kept.
+Names after it make those alone. Needs the extra ``parity``. For the bundled model: the reference's own
+``decode`` on the clips of tests/data/audio. For seeded random weights: its greedy choice, rows with prompts
+and audio of unequal length, and the languages it hears. Of large arrays samples at fixed places are kept.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from whisper.model import ModelDimensions, Whisper
 from tests.parity import clips, seeded
 
 GOLDENS = Path(__file__).parent / "goldens"
+KEPT = ("mini-v3", "tiny.en", "tiny", "base", "small")  # the cut sizes are compared live alone
 NEW_TOKENS = 40
 # Two tokens closer than this are a tie in float32: there the reference differs from itself, with and without
 # its own cache. Seeds are chosen so that no choice hangs on one.
@@ -104,31 +107,50 @@ def make_bundled() -> dict[str, Any]:
 
 
 def make_seeded(size: str) -> dict[str, Any]:
-    config = seeded.config_of(size)
-    model = reference_model(config, seeded.tensors_of(size))
-    rows = []
-    for row, prompt in enumerate(seeded.PROMPTS):
-        with torch.no_grad():
-            encoded = model.encoder(torch.from_numpy(seeded.mels()[row : row + 1]))
-        answer = greedy(model, encoded, prompt, seeded.END, NEW_TOKENS)
-        if answer["smallest_gap"] < SMALLEST_GAP:
-            raise SystemExit(
-                f"{size}: row {row} hangs on a tie of {answer['smallest_gap']:.1g}; choose another seed"
-            )
-        rows.append(
-            {
-                "tokens": answer["tokens"],
-                "log_probabilities": _rounded(np.array(answer["log_probabilities"])),
-                "first_logits": _rounded(seeded.sampled(answer["first_logits"])),
-                "encoded": _rounded(seeded.sampled(encoded[0].numpy())),
-            }
+    """Rows of the common prompts, then those of tasks and times; languages heard in the same audio."""
+    model = reference_model(seeded.config_of(size), seeded.tensors_of(size))
+    mels = torch.from_numpy(seeded.mels_of(size))
+    with torch.no_grad():
+        encoded = model.encoder(mels)
+    prompts = [*seeded.prompts_of(size), *seeded.task_prompts_of(size)]
+    rows = [
+        _seeded_row(size, model, encoded, row % len(mels), prompt) for row, (prompt, _) in enumerate(prompts)
+    ]
+    made = {"reference": f"openai-whisper {whisper.__version__}, torch {torch.__version__}", "rows": rows}
+    if not seeded.tokenizer_of(size).multilingual:
+        return made
+    _, probabilities = whisper.detect_language(model, encoded)
+    return made | {"languages": [_likeliest(size, row) for row in probabilities]}
+
+
+def _seeded_row(
+    size: str, model: Whisper, encoded: torch.Tensor, row: int, prompt: tuple[int, ...]
+) -> dict[str, Any]:
+    answer = greedy(model, encoded[row : row + 1], prompt, seeded.tokenizer_of(size).end_of_text, NEW_TOKENS)
+    if answer["smallest_gap"] < SMALLEST_GAP:
+        raise SystemExit(
+            f"{size}: row {row} hangs on a tie of {answer['smallest_gap']:.1g}; choose another seed"
         )
-    return {"reference": f"openai-whisper {whisper.__version__}, torch {torch.__version__}", "rows": rows}
+    return {
+        "tokens": answer["tokens"],
+        "log_probabilities": _rounded(np.array(answer["log_probabilities"])),
+        "first_logits": _rounded(seeded.sampled(answer["first_logits"])),
+        "encoded": _rounded(seeded.sampled(encoded[row].numpy())),
+    }
+
+
+def _likeliest(size: str, probabilities: dict[str, float]) -> list[tuple[str, float]]:
+    """The ten likeliest languages, if float32 can tell the first from the second."""
+    best = sorted(probabilities.items(), key=lambda item: -item[1])
+    if math.log(best[0][1] / best[1][1]) < SMALLEST_GAP:
+        raise SystemExit(f"{size}: two languages are equally likely; choose another seed")
+    return [(code, float(f"{probability:.7g}")) for code, probability in best[:10]]
 
 
 def main() -> None:
     GOLDENS.mkdir(exist_ok=True)
-    made = {"demo-en": make_bundled(), **{size: make_seeded(size) for size in seeded.SIZES}}
+    wanted = sys.argv[1:] or ["demo-en", *KEPT]
+    made = {name: make_bundled() if name == "demo-en" else make_seeded(name) for name in wanted}
     for name, content in made.items():
         path = GOLDENS / f"{name}.json"
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 from captiond_engine.audio.mel import log_mel
 from captiond_engine.whisper.model import Prompt
 
-from tests.parity import clips, models, seeded
+from tests.parity import clips, models, seeded, tasks
 
 GOLDENS = Path(__file__).parent / "goldens"
 PLAIN = Prompt((50_257, 50_362))  # start of transcript, no timestamps; English-only vocabulary
@@ -47,18 +47,35 @@ def test_bundled_model_says_what_the_reference_says(clip: clips.Clip) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", models.sizes())
 def test_seeded_models_choose_the_references_tokens(size: str) -> None:
-    """Batch 3 with prompts and audio of unequal length, and each row alone."""
-    model, rows = models.seeded_model(size), golden(size)["rows"]
-    mels = seeded.mels()
-    prompts = [Prompt(p, s) for p, s in zip(seeded.PROMPTS, seeded.START_INDICES, strict=True)]
-    together = model.encode(mels)
-    batch = model.greedy(together, prompts, max_new_tokens=40)
-    for row, expected in enumerate(rows):
-        alone = model.greedy(model.encode(mels[row : row + 1]), [prompts[row]], max_new_tokens=40)
-        encoded = seeded.sampled(together.encoded.to_numpy()[row])
-        np.testing.assert_allclose(encoded, expected["encoded"], atol=ENCODED_BOUND)
-        logits = seeded.sampled(batch.first_logits.to_numpy()[row])
-        np.testing.assert_allclose(logits, expected["first_logits"], atol=LOGITS_BOUND)
-        np.testing.assert_allclose(batch.log_probabilities[row], expected["log_probabilities"], atol=1e-3)
-        assert batch.tokens[row] == expected["tokens"]
-        assert alone.tokens[0] == expected["tokens"]
+    """Batches of 3 with prompts and audio of unequal length, and each row alone."""
+    model, rows, mels = models.seeded_model(size), golden(size)["rows"], seeded.mels_of(size)
+    for first, prompts in ((0, seeded.prompts_of(size)), (3, seeded.task_prompts_of(size))):
+        asked = [Prompt(*prompt) for prompt in prompts]
+        encoded = model.encode(mels)
+        batch = model.greedy(encoded, asked, max_new_tokens=40)
+        outputs, logits = encoded.encoded.to_numpy().copy(), batch.first_logits.to_numpy().copy()
+        for row, expected in enumerate(rows[first : first + 3]):
+            np.testing.assert_allclose(seeded.sampled(outputs[row]), expected["encoded"], atol=ENCODED_BOUND)
+            np.testing.assert_allclose(
+                seeded.sampled(logits[row]), expected["first_logits"], atol=LOGITS_BOUND
+            )
+            np.testing.assert_allclose(batch.log_probabilities[row], expected["log_probabilities"], atol=1e-3)
+            assert batch.tokens[row] == expected["tokens"]
+            alone = model.greedy(model.encode(mels[row : row + 1]), [asked[row]], max_new_tokens=40)
+            assert alone.tokens[0] == expected["tokens"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", models.sizes())
+def test_seeded_models_hear_the_references_languages(size: str) -> None:
+    expected = golden(size).get("languages")
+    if expected is None:
+        pytest.skip("an English-only model hears English")
+    model = models.seeded_model(size)
+    found = tasks.languages(model, model.encode(seeded.mels_of(size)))
+    assert [heard for heard, _ in found] == [row[0][0] for row in expected]
+    for (_, probabilities), row in zip(found, expected, strict=True):
+        assert [probabilities[code] for code, _ in row] == pytest.approx(
+            [value for _, value in row], abs=1e-4
+        )
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
