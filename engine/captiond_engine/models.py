@@ -6,15 +6,13 @@ Takes a name or path, gives a folder or a file of OpenAI's format. The hub is re
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from captiond_engine import hub
 from captiond_engine.errors import HubUnreachableError, ModelError, ModelNotFoundError
 from captiond_engine.progress import Progress, ProgressEvent, silent
 from captiond_engine.published import ALIASES, HUB_MODELS, did_you_mean
@@ -25,7 +23,6 @@ BUNDLED_NAMES = ("demo-en",)
 _CHECKPOINTS = {".pt", ".pth", ".bin"}  # OpenAI's format; distil-whisper calls it original-model.bin
 _OTHER_FORMS = (".safetensors", ".gguf", ".npz", ".onnx")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*[\w]", re.ASCII)  # with two rules more in _repository
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ def find(name: str, *, download: bool = False, progress: Progress = silent) -> P
             raise ModelNotFoundError(f"There is no file {path}.", advice="Check the path.")
         return path
     repository = _repository(name)
-    here = _in_hub_cache(repository)
+    here = hub.cached(repository)
     if here is not None:
         return here
     if download:
@@ -91,12 +88,10 @@ def find(name: str, *, download: bool = False, progress: Progress = silent) -> P
 
 def pull(name: str, *, progress: Progress = silent) -> Path:
     """Download a hub model and check it. Raises HubUnreachableError, ModelNotFoundError, ModelError."""
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     if name in BUNDLED_NAMES or _path(name) is not None:
         return find(name)
-    # HTTPError is that of the hub's own HTTP client: a connection that broke off is nothing else.
-    unreachable = (errors.HTTPError, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError)  # type: ignore[attr-defined]
     repository = _repository(name)
     progress(ProgressEvent("download", f"downloading {repository} from the hub", 0.0))
     reporting = _reporting(repository, progress)
@@ -105,17 +100,13 @@ def pull(name: str, *, progress: Progress = silent) -> Path:
         return Path(snapshot_download(repository, allow_patterns=list(patterns), tqdm_class=reporting))
 
     try:
-        path = fetch(folder.WANTED)
-        if not folder.has_weights(path):  # older repositories have pickled weights alone
-            path = fetch(folder.WANTED_PICKLED)
-        if lacking := folder.missing(path):
-            raise _not_whole(repository, path, lacking)
-    except errors.RepositoryNotFoundError as error:
+        path = hub.fetch(repository, progress)
+    except RepositoryNotFoundError as error:
         raise ModelNotFoundError(
             f"The hub has no model {repository}, or it is private.",
             advice=did_you_mean(name) + "'captiond models list' names some.",
         ) from error
-    except unreachable as error:
+    except hub.unreachable() as error:
         reason = _first_line(error)
         raise HubUnreachableError(
             f"The model {name} is not on this machine and the hub cannot be reached ({reason}).",
@@ -129,7 +120,7 @@ def pull(name: str, *, progress: Progress = silent) -> Path:
             f"The model {name} could not be stored ({_first_line(error)}).",
             advice="Check the disk and the folder of HF_HOME, then run the same command again.",
         ) from error
-    _verify(path)
+    hub.verify(path)
     progress(ProgressEvent("download", f"downloaded and checked {repository}", 1.0))
     return path
 
@@ -137,11 +128,13 @@ def pull(name: str, *, progress: Progress = silent) -> Path:
 def listing() -> list[ModelEntry]:
     """Bundled models and those known by a short name, with the place of those that are here."""
     rows = [
-        ModelEntry(name, "bundled", BUNDLED / name, 7, english=True, size_bytes=_weight_bytes(BUNDLED / name))
+        ModelEntry(
+            name, "bundled", BUNDLED / name, 14, english=True, size_bytes=_weight_bytes(BUNDLED / name)
+        )
         for name in BUNDLED_NAMES
     ]
     for name, known in HUB_MODELS.items():
-        where = _in_hub_cache(known.repository)
+        where = hub.cached(known.repository)
         size = _weight_bytes(where) if where else 0
         rows.append(ModelEntry(name, known.repository, where, known.parameters_m, known.english, size))
     return rows
@@ -182,74 +175,3 @@ def _repository(name: str) -> str:
         advice=did_you_mean(name)
         + "'captiond models list' shows the known names; a hub name has the form owner/name.",
     )
-
-
-def _in_hub_cache(repository: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        path = Path(snapshot_download(repository, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError):
-        return None
-    return None if folder.missing(path) else path
-
-
-def _not_whole(repository: str, path: Path, lacking: Iterable[str]) -> ModelError:
-    """What to say of a repository that did not give all that a model needs."""
-    from huggingface_hub import list_repo_files
-
-    found = None if folder.has_weights(path) else folder.foreign(list_repo_files(repository))
-    if found:
-        what, advice = found
-        return ModelError(f"{repository} on the hub is {what}, which does not run here.", advice=advice)
-    return ModelError(
-        f"The model {repository} is not whole: it lacks {', '.join(lacking)}.",
-        advice="Run the same command again while the hub can be reached, or name another model.",
-    )
-
-
-def _verify(path: Path) -> None:
-    """Compare each weights file with the SHA-256 under which the hub names it."""
-    for file in folder.weight_files(path):
-        blob = file.resolve()
-        if not _SHA256.fullmatch(blob.name):
-            continue
-        with blob.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != blob.name:
-            blob.unlink(missing_ok=True)
-            file.unlink(missing_ok=True)
-            raise ModelError(
-                f"{file.name} arrived damaged (its SHA-256 is not the hub's) and was removed.",
-                advice="Run the same command again.",
-                code="model_damaged",
-            )
-
-
-def _reporting(repository: str, progress: Progress) -> Any:
-    """A progress bar class for the hub's downloads that draws nothing and reports bytes to ``progress``."""
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
-
-    class Reporting(tqdm):  # type: ignore[misc]  # tqdm brings no types
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
-            self.bytes_wanted = kwargs.get("unit") == "B"
-            super().__init__(*args, **{**kwargs, "disable": False, "file": _Nowhere(), "mininterval": 0.5})
-
-        def display(self, *_: Any, **__: Any) -> bool:
-            if self.bytes_wanted and self.total:
-                message = f"downloading {repository}: {self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB"
-                progress(ProgressEvent("download", message, min(1.0, self.n / self.total)))
-            return True
-
-    return Reporting
-
-
-class _Nowhere:
-    """A text stream that keeps nothing."""
-
-    write: Callable[[str], int] = staticmethod(len)
-
-    def flush(self) -> None:
-        return None

@@ -27,7 +27,7 @@ HUB_MODELS: dict[str, KnownModel] = {
     "medium": KnownModel("openai/whisper-medium", 764),
     "large-v1": KnownModel("openai/whisper-large", 1543),
     "large-v2": KnownModel("openai/whisper-large-v2", 1543),
-    "large-v3": KnownModel("openai/whisper-large-v3", 1544),
+    "large-v3": KnownModel("openai/whisper-large-v3", 1543),
     "large-v3-turbo": KnownModel("openai/whisper-large-v3-turbo", 809),
     "distil-small.en": KnownModel("distil-whisper/distil-small.en", 166, english=True),
     "distil-medium.en": KnownModel("distil-whisper/distil-medium.en", 394, english=True),

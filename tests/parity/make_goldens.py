@@ -1,8 +1,8 @@
 """Writes tests/parity/goldens/*.json with openai-whisper. Run: ``python -m tests.parity.make_goldens``
 
-Names after it make those alone. Needs the extra ``parity``. For the bundled model: the reference's own ``decode`` on the clips of
-tests/data/audio. For seeded random weights: its greedy choice, rows with prompts and audio of unequal length,
-and the languages it hears. Of the large arrays only samples at fixed places are kept.
+Names after it make those alone. Needs the extra ``parity``. For the bundled model: the reference's own
+``decode`` on the clips of tests/data/audio. For seeded random weights: its greedy choice, rows with prompts
+and audio of unequal length, and the languages it hears. Of large arrays samples at fixed places are kept.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The parity table: tokens equal and largest absolute differences against openai-whisper on the same weights.
 
-Run: ``python -m tests.parity.report [--sizes tiny,base,small]``; needs the extra ``parity``.
+Run: ``python -m tests.parity.report [--sizes tiny,base] [--no-clips]``; needs the extra ``parity``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PLAIN = (50_257, 50_362)
 class Row:
     """One line of the table; differences are absolute, ``total`` counts clips or rows.
 
-    ``layers``: run of those published; ``decoder``: kind of graph; ``logits``: of probabilities for languages.
+    ``layers``: run of those published; ``decoder``: kind of graph; ``logits``: for languages, probabilities.
     """
 
     what: str
@@ -183,13 +183,19 @@ def print_options(sizes: Sequence[str]) -> None:
             print(f"{f'{name}, {what}':66} {f'{equal} of {total}':>14}", flush=True)
 
 
-def table(sizes: Sequence[str], plain: Sequence[str]) -> Iterator[Row]:
-    """The whole table, line by line; ``plain``: sizes that the plain graph is compared for as well."""
+def clip_rows() -> Iterator[Row]:
+    """The bundled model on real audio, each set for itself."""
     yield compare_bundled(clips.bundled(), "demo-en, kept clips")
     if not clips.shared():
         print("the larger sets (../shared/data/open) are not beside the project: skipped")
     for folder, members in groupby(clips.shared(), lambda clip: clip.set):
         yield compare_bundled(list(members), f"demo-en, {folder}")
+
+
+def table(sizes: Sequence[str], plain: Sequence[str], *, with_clips: bool) -> Iterator[Row]:
+    """The whole table, line by line; ``plain``: sizes that the plain graph is compared for as well."""
+    if with_clips:
+        yield from clip_rows()
     for size in sizes:
         for kind in ("decode_float32", *(["decode"] if size in plain else [])):
             yield from seeded_rows(size, kind)
@@ -199,11 +205,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default=",".join(seeded.SIZES), help="of these: %(default)s")
     parser.add_argument("--plain", default="mini-v3,tiny", help="sizes for the plain graph too: %(default)s")
+    parser.add_argument("--no-clips", action="store_true", help="without the bundled model on real audio")
     chosen = parser.parse_args()
     print(HEADER)
-    for row in table(chosen.sizes.split(","), chosen.plain.split(",")):
+    sizes, plain = chosen.sizes.split(","), chosen.plain.split(",")
+    for row in table(sizes, plain, with_clips=not chosen.no_clips):
         print(row, flush=True)
-    print_options([size for size in chosen.sizes.split(",") if size == "tiny"])
+    print_options([size for size in sizes if size == "tiny"])
 
 
 if __name__ == "__main__":

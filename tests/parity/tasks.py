@@ -1,4 +1,4 @@
-"""What a multilingual model is asked for besides a transcript: which language, the other task, text to go on from.
+"""What a model is asked for besides a transcript: which language, the other task, text to go on from.
 
 Takes models of ours; the comparisons with openai-whisper take its model of the same weights as well.
 """

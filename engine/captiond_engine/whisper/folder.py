@@ -15,15 +15,16 @@ from captiond_engine.errors import ModelError
 
 # Files of weights in the order in which transformers looks for them, then two variants that it must be told
 # of. openai/whisper-large-v3 has float16 in model.safetensors and float32 beside it.
-_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
-_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _VARIANTS = (
     "model.fp16.safetensors",
     "model.safetensors.index.fp16.json",
     "model.fp32.safetensors",
     "model.safetensors.index.fp32.json",
 )
-_SETTINGS = (
+# All else that is read of a model.
+SETTINGS = (
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -31,10 +32,6 @@ _SETTINGS = (
     "added_tokens.json",
     "tokenizer.json",
 )
-# What a download asks the hub for: first without, then, where that gave no weights, with pickled ones.
-WANTED = (*_SETTINGS, *_SAFETENSORS, "model-*-of-*.safetensors")
-WANTED_PICKLED = (*_PICKLED, "pytorch_model-*-of-*.bin")
-
 # What else goes by the name of Whisper: a file that tells it, what it is, and what to do.
 _FOREIGN = (
     (
@@ -83,18 +80,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def weight_files(path: Path) -> list[Path]:
     """The files that hold the weights, all of one form. Raises ModelError where there are none."""
-    for name in (*_SAFETENSORS, *_PICKLED, *_VARIANTS):
+    for name in (*SAFETENSORS, *PICKLED, *_VARIANTS):
         if (path / name).exists():
             return _shards(path / name) if name.endswith(".json") else [path / name]
     raise ModelError(
-        f"{path} lacks {_SAFETENSORS[0]}.",
-        advice=f"Download the model again; {_PICKLED[0]} or shards with their index would do as well.",
+        f"{path} lacks {SAFETENSORS[0]}.",
+        advice=f"Download the model again; {PICKLED[0]} or shards with their index would do as well.",
     )
 
 
 def has_weights(path: Path) -> bool:
     """Whether there is a file of weights, or an index of some, in a form that is read here."""
-    return any((path / name).exists() for name in (*_SAFETENSORS, *_PICKLED, *_VARIANTS))
+    return any((path / name).exists() for name in (*SAFETENSORS, *PICKLED, *_VARIANTS))
 
 
 def refuse_foreign(path: Path) -> None:
@@ -118,7 +115,7 @@ def missing(path: Path) -> list[str]:
     try:
         wanted += [file.name for file in weight_files(path)]
     except (ModelError, OSError):
-        wanted.append(_SAFETENSORS[0])
+        wanted.append(SAFETENSORS[0])
     if not (path / "tokenizer.json").exists():
         wanted.append("vocab.json")
     return [name for name in wanted if not (path / name).exists()]

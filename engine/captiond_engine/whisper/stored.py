@@ -97,7 +97,7 @@ class StoredTensor:
             piece = scratch[: min(len(scratch), end - at)]
             read_into(file, piece)
             if self.crc is not None:
-                checksum = zlib.crc32(piece.view(np.uint8), checksum)
+                checksum = zlib.crc32(piece.view(np.uint8).data, checksum)
             low, high = max(first, at), min(last, at + len(piece))
             if low < high:
                 widen(piece[low - at : high - at], result[low - first : high - first])
