@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from max.driver import Buffer, Device
 from max.dtype import DType
 
@@ -27,32 +26,36 @@ class DecodeBuffers:
 
 
 class BufferPool:
-    """Decode buffers of one model. On a CPU all numbers of rows are views of one allocation."""
+    """Decode buffers of one model: all numbers of rows are views of one allocation, which grows as needed.
 
-    def __init__(self, config: WhisperConfig, device: Device, kept: int = 4) -> None:
+    ``kept``: type of the caches.
+    """
+
+    def __init__(self, config: WhisperConfig, device: Device, kept: DType = DType.float32) -> None:
         self._config, self._device, self._kept = config, device, kept
         self._by_rows: dict[int, DecodeBuffers] = {}
-        self._memory: list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = []
+        self._memory: list[Buffer] = []
 
     def rows(self, rows: int) -> DecodeBuffers:
         """Buffers for ``rows`` rows; the same memory at every call."""
         if rows not in self._by_rows:
-            if self._device.is_host and (not self._memory or len(self._memory[0]) < rows):
+            if not self._memory or self._memory[0].shape[0] < rows:
                 self._by_rows.clear()
-                self._memory = self._arrays(rows)
-            elif len(self._by_rows) >= self._kept:
-                self._by_rows.pop(next(iter(self._by_rows)))
-            arrays = [array[:rows] for array in self._memory] or self._arrays(rows)
-            tokens, log_probabilities, *caches = (Buffer.from_numpy(a).to(self._device) for a in arrays)
+                self._memory = []  # the old ones go before new ones come
+                self._memory = self._allocate(rows)
+            tokens, log_probabilities, *caches = (one[:rows] for one in self._memory)
             self._by_rows[rows] = DecodeBuffers(tokens, log_probabilities, tuple(caches))
         return self._by_rows[rows]
 
-    def _arrays(self, rows: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    def _allocate(self, rows: int) -> list[Buffer]:
         config = self._config
-        cache = (rows, config.n_text_head, config.n_text_ctx, HEAD_WIDTH)
-        caches = [np.zeros(cache, np.float32) for _ in range(2 * config.n_text_layer)]
-        out = (rows, config.n_text_ctx)
-        return [np.zeros(out, np.int64), np.zeros(out, np.float32), *caches]
+        cache, out = (rows, config.n_text_head, config.n_text_ctx, HEAD_WIDTH), (rows, config.n_text_ctx)
+        shapes = [
+            (out, DType.int64),
+            (out, DType.float32),
+            *[(cache, self._kept)] * (2 * config.n_text_layer),
+        ]
+        return [Buffer.zeros(shape, dtype, device=self._device) for shape, dtype in shapes]
 
 
 @dataclass(frozen=True, slots=True)

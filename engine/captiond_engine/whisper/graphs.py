@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from max.driver import Device
+from max.driver import Buffer, Device
+from max.dtype import DType
 from max.engine import InferenceSession, Model
 from max.engine.api import read
 from max.graph import DeviceRef, Graph
@@ -35,6 +36,7 @@ from captiond_engine.whisper import (
     packed_weights,
     row_decoder,
     row_encoder,
+    step_decoder,
 )
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.cpu import hands, has_halves, lanes
@@ -62,18 +64,42 @@ def _row_encoder(precision: Precision) -> Build:
 # Kinds of graphs: encoder and decoder of MAX's own operations, for any device, or of kernels over rows.
 ROW_DECODERS: dict[Precision, str] = {precision: f"decode_{precision}" for precision in PRECISIONS}
 ROW_ENCODERS: dict[Precision, str] = {precision: f"encode_{precision}" for precision in PRECISIONS}
-BUILDERS: dict[str, Build] = {
+# The plain ones in the precisions that a GPU has; what it computes them in, it keeps K/V in as well.
+PLAIN_TYPES: dict[Precision, DType] = {"float32": DType.float32, "bfloat16": DType.bfloat16}
+
+
+def plain(kind: str, precision: Precision) -> str:
+    """The kind of a plain graph: ``encode``, ``decode``, ``step`` or ``listen``, in ``precision``."""
+    return kind if precision == "float32" else f"{kind}_plain_{precision}"
+
+
+def _plain(build: Callable[..., tuple[Graph, WeightBank]], kept: DType) -> Build:
+    return lambda config, tensors, device: build(config, tensors, device, kept)
+
+
+PLAIN_BUILDS = {
     "encode": encoder.build,
     "decode": decoder.build,
+    "step": step_decoder.build,
+    "listen": step_decoder.build_listen,
+}
+BUILDERS: dict[str, Build] = {
+    **{
+        plain(kind, precision): _plain(build, kept)
+        for kind, build in PLAIN_BUILDS.items()
+        for precision, kept in PLAIN_TYPES.items()
+    },
     **{kind: _row_decoder(precision) for precision, kind in ROW_DECODERS.items()},
     **{kind: _row_encoder(precision) for precision, kind in ROW_ENCODERS.items()},
 }
 
 # Seconds on two AVX-512 cores, cold: a fixed part and one for each layer (measured 2026-11).
 _SECONDS = {
-    "encode": (45.0, 5.5),
+    **{plain("encode", precision): (45.0, 5.5) for precision in PLAIN_TYPES},
     **dict.fromkeys(ROW_ENCODERS.values(), (30.0, 2.0)),
-    "decode": (90.0, 6.0),
+    **{plain("decode", precision): (90.0, 6.0) for precision in PLAIN_TYPES},
+    **{plain("step", precision): (60.0, 4.0) for precision in PLAIN_TYPES},
+    **{plain("listen", precision): (15.0, 0.0) for precision in PLAIN_TYPES},
     **dict.fromkeys(ROW_DECODERS.values(), (24.0, 2.0)),
 }
 
@@ -89,7 +115,8 @@ def graph_key(kind: str, config: WhisperConfig, device: Device) -> str:
     """Hexadecimal name of a stored graph; changes with anything that the compiled form depends on."""
     by_rows = kind in {*ROW_DECODERS.values(), *ROW_ENCODERS.values()}
     own = (row_decoder, row_encoder, kernels, packed, packed_weights)
-    modules = (layers, encoder, decoder, *(own if by_rows else ()))
+    steps = (step_decoder,) if kind.startswith(("step", "listen")) else ()
+    modules = (layers, encoder, decoder, *(own if by_rows else ()), *steps)
     source = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
     if by_rows:
         source += kernels.kernel_source()
@@ -171,7 +198,7 @@ class GraphCompiler:
         """One executable graph and its weights, which must live as long as it does."""
         graph, bank = BUILDERS[kind](config, tensors, DeviceRef.from_device(self.device))
         key = graph_key(kind, config, self.device)
-        registry: dict[str, np.ndarray[Any, Any]] = dict(bank.registry)
+        registry = {name: self._on_device(array) for name, array in bank.registry.items()}
         compiled = self.store.load(key)
         if compiled is not None:
             try:
@@ -184,6 +211,12 @@ class GraphCompiler:
         self.from_store.discard(kind)
         compiled = self._compile(kind, key, graph, config)
         return self.session.init(compiled, weights_registry=registry), bank
+
+    def _on_device(self, array: np.ndarray[Any, Any] | Buffer) -> np.ndarray[Any, Any] | Buffer:
+        """A weight where the graph wants it: MAX refuses one of the host for a graph of a GPU."""
+        if self.device.is_host:
+            return array
+        return (array if isinstance(array, Buffer) else Buffer.from_numpy(array)).to(self.device)
 
     def _compile(self, kind: str, key: str, graph: Graph, config: WhisperConfig) -> Any:
         expected_s = estimate_s(kind, config)

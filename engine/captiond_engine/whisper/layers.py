@@ -2,6 +2,9 @@
 
 Takes and gives MAX graph values. A ``WeightBank`` declares each weight once and remembers the array that
 feeds it. Formulae: openai-whisper ``model.py``.
+
+With a bank of bfloat16 products and attention take bfloat16 and sum in float32; norms, softmax, residuals,
+biases and logits stay float32. With float32 nothing is cast, and the graph is what it would be without types.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from max.driver import Buffer
 from max.dtype import DType
 from max.graph import BufferValue, DeviceRef, TensorValue, Weight, ops
 from numpy.typing import NDArray
 
 from captiond_engine.types import Float32Array
 from captiond_engine.whisper.config import HEAD_WIDTH
+from captiond_engine.whisper.packed import bfloat16_bits
 
 F32 = DType.float32
 I64 = DType.int64
@@ -31,10 +36,11 @@ class WeightBank:
     ``used`` names the checkpoint tensors taken, so that a loader can report what was left over.
     """
 
-    def __init__(self, tensors: Mapping[str, Float32Array], device: DeviceRef) -> None:
+    def __init__(self, tensors: Mapping[str, Float32Array], device: DeviceRef, dtype: DType = F32) -> None:
         self.tensors = tensors
         self.device = device
-        self.registry: dict[str, NDArray[Any]] = {}
+        self.dtype = dtype
+        self.registry: dict[str, NDArray[Any] | Buffer] = {}
         self.used: set[str] = set()
         self._declared: dict[str, Weight] = {}
 
@@ -44,11 +50,11 @@ class WeightBank:
         return self.tensors[name]
 
     def weight(self, name: str) -> Weight:
-        """The tensor ``name`` of the checkpoint as a graph weight."""
+        """The tensor ``name`` of the checkpoint as a graph weight, float32."""
         return self._declared.get(name) or self.derived(name, self.take(name))
 
     def derived(self, name: str, array: Float32Array) -> Weight:
-        """A weight made from checkpoint tensors (joined or transposed)."""
+        """A weight made from checkpoint tensors (joined or transposed), float32."""
         return self.kept(name, np.asarray(array, np.float32))
 
     def kept(self, name: str, array: NDArray[Any]) -> Weight:
@@ -58,10 +64,35 @@ class WeightBank:
             self._declared[name] = Weight(name, DType.from_numpy(array.dtype), array.shape, self.device)
         return self._declared[name]
 
+    def matrix(self, name: str, array: Float32Array | None = None) -> Weight:
+        """A product's weight in the bank's type: the checkpoint's ``name``, or ``array`` under that name.
+
+        What is not float32 is rounded here, once, on the host. One name is a weight or a matrix, not both.
+        """
+        if name in self._declared:
+            return self._declared[name]
+        array = self.take(name) if array is None else array
+        if self.dtype == F32:
+            return self.derived(name, array)
+        bits = Buffer.from_numpy(bfloat16_bits(array))
+        self.registry[name] = bits.view(DType.bfloat16, array.shape)
+        self._declared[name] = Weight(name, DType.bfloat16, array.shape, self.device)
+        return self._declared[name]
+
+
+def as_type(x: TensorValue, dtype: DType) -> TensorValue:
+    """``x``, cast only where it is of another type."""
+    return x if x.dtype == dtype else ops.cast(x, dtype)
+
+
+def product(bank: WeightBank, x: TensorValue, weight: Weight) -> TensorValue:
+    """``x @ weight.T``, both in the bank's type; float32 again."""
+    return as_type(as_type(x, bank.dtype) @ ops.transpose(weight, 0, 1), F32)
+
 
 def linear(bank: WeightBank, x: TensorValue, name: str, *, bias: bool = True) -> TensorValue:
-    """[B, T, E_in] to [B, T, E_out]."""
-    y = x @ ops.transpose(bank.weight(f"{name}.weight"), 0, 1)
+    """[B, T, E_in] to [B, T, E_out], float32."""
+    y = product(bank, x, bank.matrix(f"{name}.weight"))
     return y + bank.weight(f"{name}.bias") if bias else y
 
 
@@ -75,10 +106,15 @@ def mlp(bank: WeightBank, x: TensorValue, block: str) -> TensorValue:
     return x + linear(bank, ops.gelu(y), f"{block}.mlp.2")
 
 
+def heads_of(x: TensorValue, heads: int) -> TensorValue:
+    """[B, T, H * D] to [B, T, H, D]."""
+    rows, tokens, _ = x.shape
+    return ops.reshape(x, [rows, tokens, heads, HEAD_WIDTH])
+
+
 def split_heads(x: TensorValue, heads: int) -> TensorValue:
     """[B, T, H * D] to [B, H, T, D]."""
-    rows, tokens, _ = x.shape
-    return ops.transpose(ops.reshape(x, [rows, tokens, heads, HEAD_WIDTH]), 1, 2)
+    return ops.transpose(heads_of(x, heads), 1, 2)
 
 
 def join_heads(x: TensorValue) -> TensorValue:
@@ -88,36 +124,55 @@ def join_heads(x: TensorValue) -> TensorValue:
 
 
 def attend(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | None = None) -> TensorValue:
-    """Scaled dot-product attention, [B, H, T, D]; written so that MAX fuses it to flash attention.
+    """Scaled dot-product attention, [B, H, T, D]; written so that MAX fuses it to flash attention on a CPU.
 
-    ``mask`` is additive, [B, 1, T, S], made on the host: comparisons of broadcast operands inside a
-    graph with symbolic dims were seen to give another row's mask.
+    q, k and v share a type; scores, softmax and the answer are float32. ``mask`` is additive, float32
+    [B, 1, T, S], made on the host: comparisons of broadcast operands inside a graph with symbolic dims were
+    seen to give another row's mask.
     """
-    scores = (q @ ops.transpose(k, 2, 3)) * SCALE
+    scores = as_type(q @ ops.transpose(k, 2, 3), F32) * SCALE
     if mask is not None:
         scores = scores + mask
-    return ops.softmax(scores) @ v
+    return as_type(as_type(ops.softmax(scores), v.dtype) @ v, F32)
+
+
+def has_flash(bank: WeightBank) -> bool:
+    """Whether ``flash`` runs here. Its kernel is a GPU's; float32 keeps the plain form, as it is exact."""
+    return bank.device.is_gpu() and bank.dtype != F32
+
+
+def flash(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | None = None) -> TensorValue:
+    """The same by MAX's GPU kernel, which never writes the scores down; [B, T, H, D], float32 again.
+
+    ``mask``: additive, [B, T, S], of the type of q.
+    """
+    from max.nn.attention import MHAMaskVariant  # here, as a CPU needs none of it and importing takes time
+    from max.nn.kernels import flash_attention_gpu, masked_flash_attention_gpu
+
+    if mask is None:
+        return as_type(flash_attention_gpu(q, k, v, MHAMaskVariant.NULL_MASK, SCALE), F32)
+    return as_type(masked_flash_attention_gpu(q, k, v, mask, SCALE), F32)
 
 
 def project_qkv(
     bank: WeightBank, x: TensorValue, name: str, heads: int
 ) -> tuple[TensorValue, TensorValue, TensorValue]:
-    """Query, key and value of self-attention, each [B, H, T, D]."""
-    joined = joined_qkv(bank, x, name)
+    """Query, key and value of self-attention, each [B, H, T, D], in the bank's type."""
+    joined = as_type(joined_qkv(bank, x, name), bank.dtype)
     q, k, v = ops.split(joined, [heads * HEAD_WIDTH] * 3, axis=-1)
     return split_heads(q, heads), split_heads(k, heads), split_heads(v, heads)
 
 
 def joined_qkv(bank: WeightBank, x: TensorValue, name: str) -> TensorValue:
-    """Query, key and value of self-attention as one product, [B, T, 3 E]. Keys have no bias."""
+    """Query, key and value of self-attention as one product, float32 [B, T, 3 E]. Keys have no bias."""
     parts = [bank.take(f"{name}.{part}.weight") for part in ("query", "key", "value")]
     query_bias, value_bias = bank.take(f"{name}.query.bias"), bank.take(f"{name}.value.bias")
     width = len(query_bias)
-    weight = bank.derived(f"{name}.qkv.weight", np.concatenate(parts))
+    weight = bank.matrix(f"{name}.qkv.weight", np.concatenate(parts))
     bias = bank.derived(
         f"{name}.qkv.bias", np.concatenate([query_bias, np.zeros(width, np.float32), value_bias])
     )
-    return x @ ops.transpose(weight, 0, 1) + bias
+    return product(bank, x, weight) + bias
 
 
 def convolve(bank: WeightBank, x: TensorValue, name: str, *, stride: int) -> TensorValue:
