@@ -1,4 +1,4 @@
-"""The decoder graph of one pass, for devices other than a CPU: tokens [B, P] in, the next token and logits out.
+"""The decoder graph of one pass, for devices other than a CPU: tokens [B, P] in, the next and logits out.
 
 Takes prompts (P tokens) and single tokens (P = 1) alike; K/V caches are mutated in place. A host loop feeds
 the chosen token back without looking at it, so nothing waits for the device; and as every place comes from
@@ -29,11 +29,11 @@ TENSORS = 13  # before the buffers
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Of positions 0 to T - 1, for passes of P tokens; the row is a position, the column a place in the cache.
+    """Of positions 0 to T - 1, for passes of P tokens; a row is a position, a column a place in the cache.
 
-    ``visible`` float32: 0 where the place is not after the position, else ``BLOCKED`` · ``offset`` int64: which
-    of P tokens, the first of them at the position, belongs to the place · ``fresh`` bool: whether one does ·
-    ``same`` bool: whether the place is the position.
+    ``visible`` float32: 0 where the place is not after the position, else ``BLOCKED`` · ``offset`` int64:
+    which of P tokens, the first of them at the position, belongs to the place · ``fresh`` bool: whether one
+    does · ``same`` bool: whether the place is the position.
     """
 
     visible: Float32Array
@@ -55,10 +55,10 @@ class _Inputs:
     """The graph's inputs by name, in their order.
 
     ``tokens`` int64 [B, P] · ``start`` int64 [B]: position of each row's first token · ``wanted`` int64 [R]:
-    which of B * P tokens logits are wanted after, each row's last one first · ``parents`` int64 [B] · ``bases``
-    int64 [B]: row * P · the tables · ``heard_mask`` float32 [B, 1, S] · ``no_speech`` int64 [1] · ``suppress``
-    float32 [V] · ``steps`` int64 [P]: 0 to P - 1 · cross K/V [B, S, H, D], K and V of each layer · what was
-    said and how likely, [B, T] · keys, then values, [B, T, H, D].
+    which of B * P tokens logits are wanted after, each row's last one first · ``parents`` int64 [B] ·
+    ``bases`` int64 [B]: row * P · the tables · ``heard_mask`` float32 [B, 1, S] · ``no_speech`` int64 [1] ·
+    ``suppress`` float32 [V] · ``steps`` int64 [P]: 0 to P - 1 · cross K/V [B, S, H, D], K and V of each
+    layer · what was said and how likely, [B, T] · keys, then values, [B, T, H, D].
     """
 
     tokens: TensorValue

@@ -1,4 +1,4 @@
-"""Decodes by passes of the step graph: greedy without looking at each token, and one pass at a time for searches.
+"""Decodes by passes of the step graph: greedy without a look at each token, or pass by pass for searches.
 
 Takes the two graphs of ``step_decoder``, seats and prompts; gives tokens, or logits. All that a pass reads
 lies in device memory that stays where it is, so that a device which can record a pass (``Model.capture``)
@@ -174,10 +174,7 @@ class StepDecoder:
             state.parents.inplace_copy_from(state.own)
         state.reordered = parents is not None
         inputs = self._inputs(state)
-        if state.recorded is None:
-            outputs = self._run(self._step, *inputs)
-        else:
-            outputs = self._replayed(state, inputs)
+        outputs = self._replayed(state, inputs) if state.recorded else self._run(self._step, *inputs)
         self._feed(state, outputs)
         return outputs
 
