@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from max.driver import Buffer, Device
 from max.dtype import DType
 
@@ -28,13 +29,14 @@ class DecodeBuffers:
 class BufferPool:
     """Decode buffers of one model: all numbers of rows are views of one allocation, which grows as needed.
 
-    ``kept``: type of the caches.
+    ``kept``: type of the caches. On a CPU float32 ones are NumPy's memory, so that whoever runs pass by pass
+    may write to them; others are made where they stay.
     """
 
     def __init__(self, config: WhisperConfig, device: Device, kept: DType = DType.float32) -> None:
         self._config, self._device, self._kept = config, device, kept
         self._by_rows: dict[int, DecodeBuffers] = {}
-        self._memory: list[Buffer] = []
+        self._memory: list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] | list[Buffer] = []
 
     def rows(self, rows: int) -> DecodeBuffers:
         """Buffers for ``rows`` rows; the same memory at every call."""
@@ -43,18 +45,20 @@ class BufferPool:
                 self._by_rows.clear()
                 self._memory = []  # the old ones go before new ones come
                 self._memory = self._allocate(rows)
-            tokens, log_probabilities, *caches = (one[:rows] for one in self._memory)
+            views = (one[:rows] for one in self._memory)
+            tokens, log_probabilities, *caches = (
+                view if isinstance(view, Buffer) else Buffer.from_numpy(view) for view in views
+            )
             self._by_rows[rows] = DecodeBuffers(tokens, log_probabilities, tuple(caches))
         return self._by_rows[rows]
 
-    def _allocate(self, rows: int) -> list[Buffer]:
-        config = self._config
+    def _allocate(self, rows: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] | list[Buffer]:
+        config, kept = self._config, self._kept
         cache, out = (rows, config.n_text_head, config.n_text_ctx, HEAD_WIDTH), (rows, config.n_text_ctx)
-        shapes = [
-            (out, DType.int64),
-            (out, DType.float32),
-            *[(cache, self._kept)] * (2 * config.n_text_layer),
-        ]
+        caches = [(cache, kept)] * (2 * config.n_text_layer)
+        shapes = [(out, DType.int64), (out, DType.float32), *caches]
+        if self._device.is_host and kept == DType.float32:
+            return [np.zeros(shape, dtype.to_numpy()) for shape, dtype in shapes]
         return [Buffer.zeros(shape, dtype, device=self._device) for shape, dtype in shapes]
 
 

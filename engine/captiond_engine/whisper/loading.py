@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from max._mlir_context import ensure_default_mlir_context
 from max.driver import CPU, Accelerator, Buffer, Device, accelerator_count
+from max.dtype import DType
 
 from captiond_engine.decoding.rules import Suppression, suppression_for
 from captiond_engine.errors import DeviceError, ModelError
@@ -21,8 +22,17 @@ from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper import decoder, reference, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import DecodeInputs
-from captiond_engine.whisper.graphs import ROW_DECODERS, ROW_ENCODERS, GraphCompiler, GraphStore, graph_key
+from captiond_engine.whisper.graphs import (
+    PLAIN_TYPES,
+    ROW_DECODERS,
+    ROW_ENCODERS,
+    GraphCompiler,
+    GraphStore,
+    graph_key,
+    plain,
+)
 from captiond_engine.whisper.model import CHECK_HOPS, CHECK_TOKENS, Prompt, WhisperModel
+from captiond_engine.whisper.step_passes import StepDecoder
 from captiond_engine.whisper.tokens import WhisperTokenizer
 from captiond_engine.whisper.wakeups import rare_wakeups
 from captiond_engine.whisper.weights import Checkpoint, expected_shapes
@@ -135,15 +145,30 @@ class DecoderChoice:
     encode_kind: str  # the encoder that leaves K/V as this decoder takes them
     prompt_inputs: Callable[[DecodeInputs, Device], list[Buffer]]
     precision: Precision
+    by_rows: bool = False
+
+    @property
+    def cached(self) -> DType:
+        """Type of the decoder's own K/V: kernels over rows keep float32, plain graphs their precision."""
+        return PLAIN_TYPES["float32" if self.by_rows else self.precision]
+
+
+def plain_choice(precision: Precision) -> DecoderChoice:
+    """MAX's own operations, float32 or bfloat16: what a device other than a CPU decodes with."""
+    kinds = plain("decode", precision), plain("encode", precision)
+    return DecoderChoice(*kinds, decoder.prompt_inputs, precision)
 
 
 def decoders(device: Device, precision: Precision) -> list[DecoderChoice]:
-    """The ways of decoding on ``device``, the best first; the last one works everywhere, in float32."""
-    plain = DecoderChoice("decode", "encode", decoder.prompt_inputs, "float32")
+    """The ways of decoding on ``device``, the best first; the last one works everywhere, in float32.
+
+    A GPU has no int8 here: bfloat16 is the nearest.
+    """
+    exact = plain_choice("float32")
     if device.label != "cpu":
-        return [plain]
+        return [exact] if precision == "float32" else [plain_choice("bfloat16"), exact]
     kinds = ROW_DECODERS[precision], ROW_ENCODERS[precision]
-    return [DecoderChoice(*kinds, row_decoder.prompt_inputs, precision), plain]
+    return [DecoderChoice(*kinds, row_decoder.prompt_inputs, precision, by_rows=True), exact]
 
 
 def build_with(
@@ -172,6 +197,7 @@ def build_with(
             choice.prompt_inputs,
             choice.precision,
             row_decoder.kept_type(choice.precision),
+            choice.cached,
         )
         compiler.progress(ProgressEvent("check", "checking the graphs against a known answer"))
         with rare_wakeups() if compiler.device.is_host else nullcontext():
@@ -183,6 +209,32 @@ def build_with(
         for kind in compiler.from_store:
             compiler.store.forget(graph_key(kind, config, compiler.device))
     return None, error
+
+
+def make_step_decoder(
+    compiler: GraphCompiler,
+    config: WhisperConfig,
+    tensors: dict[str, Float32Array],
+    precision: Precision,
+    *,
+    record: bool | None = None,
+) -> StepDecoder:
+    """The decoder that runs pass by pass over the seats of a plain model of ``precision``.
+
+    Compiled only here, where it is wanted. ``record``: as for StepDecoder; by default all but CPUs do.
+    """
+    with ensure_default_mlir_context():
+        (step, bank), (listen, _) = (
+            compiler.make(plain(kind, precision), config, tensors) for kind in ("step", "listen")
+        )
+    return StepDecoder(
+        config,
+        compiler.device,
+        (step, bank),
+        listen,
+        PLAIN_TYPES[precision],
+        record=not compiler.device.is_host if record is None else record,
+    )
 
 
 def known_answer_error(model: WhisperModel, tensors: dict[str, Float32Array]) -> float:

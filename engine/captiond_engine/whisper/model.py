@@ -96,13 +96,14 @@ class WhisperModel:
         prompt_inputs: Callable[[DecodeInputs, Device], list[Buffer]] = prompt_inputs,
         precision: Precision = "float32",
         kept: DType = DType.float32,
+        cached: DType = DType.float32,
     ) -> None:
         self.config, self.tokenizer, self.suppression, self.device = config, tokenizer, suppression, device
         self._encode, self._encode_weights = encode
         self._decode, self._decode_weights = decode  # the banks own the arrays that the graphs read
         self._prompt_inputs = prompt_inputs  # of the decoder that ``decode`` is
         self.precision: Precision = precision
-        self._pool = BufferPool(config, device)
+        self._pool = BufferPool(config, device, cached)
         self._seats = Seats(config, device, kept)
         self._masks: dict[int, tuple[Suppression, Buffer, Buffer]] = {}
 

@@ -22,6 +22,7 @@ from captiond_engine.types import Float32Array
 from captiond_engine.whisper.cache import Seat, Seats
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 from captiond_engine.whisper.decoder import BLOCKED
+from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.step_decoder import tables
 
 TEXT_STEP, HEARD_STEP = 64, 250  # sizes of caches and of what is heard are multiples of these
@@ -101,14 +102,14 @@ class StepDecoder:
         self,
         config: WhisperConfig,
         device: Device,
-        step: Model,
+        step: tuple[Model, WeightBank],
         listen: Model,
         kept: DType,
         *,
         record: bool = False,
     ) -> None:
         self._config, self._device, self._kept, self.record = config, device, kept, record
-        self._step, self._listen = step, listen
+        (self._step, self._weights), self._listen = step, listen  # the bank owns what the graph reads
         self._states: dict[tuple[int, int, int], State] = {}
         self._tables: dict[tuple[int, int], list[Buffer]] = {}
         self._keys = 0

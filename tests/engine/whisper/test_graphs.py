@@ -335,7 +335,10 @@ def test_without_good_kernels_the_plain_graph_decodes(
 
 def test_only_processors_run_the_kernels() -> None:
     assert [choice.kind for choice in loading.decoders(_device("cpu"), "int8")] == ["decode_int8", "decode"]
-    assert [choice.kind for choice in loading.decoders(_device("gpu"), "int8")] == ["decode"]
+    for precision in ("int8", "bfloat16"):
+        kinds = [choice.kind for choice in loading.decoders(_device("gpu"), precision)]
+        assert kinds == ["decode_plain_bfloat16", "decode"]
+    assert [choice.kind for choice in loading.decoders(_device("gpu"), "float32")] == ["decode"]
     assert loading.decoders(_device("cpu"), "int8")[-1].precision == "float32"
 
 
