@@ -124,6 +124,8 @@ class WhisperModel:
             Buffer.from_numpy(np.array(seats[0].index, np.int64)),
             *self._seats.buffers,
         )
+        if not self.device.is_host:
+            self.device.synchronize()  # a GPU is only told what to do; without it the decode would be blamed
         took_ms = (time.perf_counter() - began) * 1000 / rows
         return Encoding(seats, encoded, (took_ms,) * rows)
 

@@ -175,7 +175,8 @@ class StepDecoder:
             state.parents.inplace_copy_from(state.own)
         state.reordered = parents is not None
         inputs = self._inputs(state)
-        outputs = self._replayed(state, inputs) if state.recorded else self._run(self._step, *inputs)
+        recorded = self.record and state.recorded
+        outputs = self._replayed(state, inputs) if recorded else self._run(self._step, *inputs)
         self._feed(state, outputs)
         return outputs
 
