@@ -90,4 +90,4 @@ def _name(one: Wanted) -> str:
 
 def is_ready(device: Device) -> str:
     """The device's name as graphs are stored under."""
-    return f"{device.label} {getattr(device, 'architecture_name', '')}"
+    return device.label if device.is_host else f"{device.label} {device.architecture_name}"

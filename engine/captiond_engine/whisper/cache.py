@@ -7,14 +7,27 @@ never shows. Knows no graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from max.driver import Buffer, Device
 from max.dtype import DType
 
+from captiond_engine.errors import DeviceError
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
+
+
+@contextmanager
+def no_room_for(what: str) -> Iterator[None]:
+    """A DeviceError where the device has no memory for ``what``."""
+    try:
+        yield
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise DeviceError(
+            f"The device has no memory for {what} at once: {error}.", advice="Lower model.batch."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +57,8 @@ class BufferPool:
             if not self._memory or self._memory[0].shape[0] < rows:
                 self._by_rows.clear()
                 self._memory = []  # the old ones go before new ones come
-                self._memory = self._allocate(rows)
+                with no_room_for(f"{rows} decodes"):
+                    self._memory = self._allocate(rows)
             views = (one[:rows] for one in self._memory)
             tokens, log_probabilities, *caches = (
                 view if isinstance(view, Buffer) else Buffer.from_numpy(view) for view in views
@@ -87,10 +101,11 @@ class Seats:
             return
         config = self._config
         shape = (count, config.n_text_head, config.n_audio_ctx, HEAD_WIDTH)
-        self.buffers = ()  # the old ones go before new ones come
-        self.buffers = tuple(
-            Buffer.zeros(shape, self._kept, device=self._device) for _ in range(2 * config.n_text_layer)
-        )
+        self.buffers, self._turns = (), []  # the old ones go before new ones come
+        with no_room_for(f"{count} windows"):
+            self.buffers = tuple(
+                Buffer.zeros(shape, self._kept, device=self._device) for _ in range(2 * config.n_text_layer)
+            )
         self._turns = [0] * count
 
     def take(self, count: int, positions: int) -> tuple[Seat, ...]:

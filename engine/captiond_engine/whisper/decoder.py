@@ -231,7 +231,7 @@ class _Network:
         return ops.gather(table, tokens, axis=0) + ops.gather(places, positions, axis=0)
 
     def _logits(self, x: TensorValue) -> TensorValue:
-        return x @ ops.transpose(self.bank.weight("decoder.token_embedding.weight"), 0, 1)
+        return layers.exact_product(self.bank, x, "decoder.token_embedding.weight")
 
     def _blocks(
         self,
@@ -254,7 +254,7 @@ class _Network:
                 span = [slice(None), slice(None), read, slice(None)]
                 k = ops.slice_tensor(ops.buffer_load(cache_k), span)
                 v = ops.slice_tensor(ops.buffer_load(cache_v), span)
-            mixed = layers.join_heads(layers.attend(q, k, v, mask))
+            mixed = layers.join_heads(layers.attend(q, k, v, mask, split=bank.split))
             x = x + layers.linear(bank, mixed, f"{block}.attn.out")
             normed = layers.layer_norm(bank, x, f"{block}.cross_attn_ln")
             q = layers.split_heads(
@@ -262,7 +262,7 @@ class _Network:
                 self.config.n_text_head,
             )
             k, v = self.heard[2 * layer : 2 * layer + 2]
-            mixed = layers.join_heads(layers.attend(q, k, v, inputs.heard_mask))
+            mixed = layers.join_heads(layers.attend(q, k, v, inputs.heard_mask, split=bank.split))
             x = x + layers.linear(bank, mixed, f"{block}.cross_attn.out")
             x = layers.mlp(bank, x, block)
         return layers.layer_norm(bank, x, "decoder.ln")

@@ -56,7 +56,7 @@ class Blocks:
             mixed = ops.reshape(mixed, x.shape)
         else:
             q, k, v = layers.project_qkv(bank, normed, f"{block}.attn", heads)
-            mixed = layers.join_heads(layers.attend(q, k, v))
+            mixed = layers.join_heads(layers.attend(q, k, v, split=bank.split))
         return x + layers.linear(bank, mixed, f"{block}.attn.out")
 
     def mlp(self, x: TensorValue, block: str) -> TensorValue:

@@ -5,6 +5,8 @@ feeds it. Formulae: openai-whisper ``model.py``.
 
 With a bank of bfloat16 products and attention take bfloat16 and sum in float32; norms, softmax, residuals,
 biases and logits stay float32. With float32 nothing is cast, and the graph is what it would be without types.
+Only a GPU needs more for that: MAX multiplies float32 there as TF32, with eleven bits (for sm_90 it has no
+other way), so that each product is made of several whose factors fit in eleven bits (``split_product``).
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class WeightBank:
         self.tensors = tensors
         self.device = device
         self.dtype = dtype
+        self.split = dtype == F32 and device.is_gpu()  # float32 products in parts
         self.registry: dict[str, NDArray[Any] | Buffer] = {}
         self.used: set[str] = set()
         self._declared: dict[str, Weight] = {}
@@ -85,14 +88,51 @@ def as_type(x: TensorValue, dtype: DType) -> TensorValue:
     return x if x.dtype == dtype else ops.cast(x, dtype)
 
 
-def product(bank: WeightBank, x: TensorValue, weight: Weight) -> TensorValue:
-    """``x @ weight.T``, both in the bank's type; float32 again."""
-    return as_type(as_type(x, bank.dtype) @ ops.transpose(weight, 0, 1), F32)
+def product(bank: WeightBank, x: TensorValue, name: str, array: Float32Array | None = None) -> TensorValue:
+    """``x @ weight.T``, both in the bank's type, float32 again. The weight is as ``WeightBank.matrix``'s."""
+    if bank.split:
+        return exact_product(bank, x, name, array)
+    return as_type(as_type(x, bank.dtype) @ ops.transpose(bank.matrix(name, array), 0, 1), F32)
+
+
+def exact_product(
+    bank: WeightBank, x: TensorValue, name: str, array: Float32Array | None = None
+) -> TensorValue:
+    """``x @ weight.T`` in float32, whatever the bank's type is."""
+    if not bank.split:
+        weight = bank.weight(name) if array is None else bank.derived(name, array)
+        return x @ ops.transpose(weight, 0, 1)
+    array = bank.take(name) if array is None else array
+    high = eleven_bits(array)
+    parts = [bank.derived(f"{name}.high", high), bank.derived(f"{name}.low", array - high)]
+    return _sum_of_products(halves(x), [ops.transpose(part, 0, 1) for part in parts])
+
+
+def eleven_bits(array: Float32Array) -> Float32Array:
+    """``array`` cut to what TF32 holds: one sign, eight bits of exponent, ten written and one implied."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32) & np.uint32(0xFFFFE000)
+    return bits.view(np.float32)
+
+
+def halves(x: TensorValue) -> list[TensorValue]:
+    """``x`` float32 as a sum of two that eleven bits hold, but for less than 2^-20 of it."""
+    high = ops.cast(ops.cast(x, DType.bfloat16), F32)
+    return [high, x - high]
+
+
+def split_product(a: TensorValue, b: TensorValue) -> TensorValue:
+    """``a @ b``, float32, by factors of eleven bits each."""
+    return _sum_of_products(halves(a), halves(b))
+
+
+def _sum_of_products(a: list[TensorValue], b: list[TensorValue]) -> TensorValue:
+    """The small products first, as they would be lost one by one beside the large one."""
+    return a[0] @ b[0] + (a[0] @ b[1] + (a[1] @ b[0] + a[1] @ b[1]))
 
 
 def linear(bank: WeightBank, x: TensorValue, name: str, *, bias: bool = True) -> TensorValue:
     """[B, T, E_in] to [B, T, E_out], float32."""
-    y = product(bank, x, bank.matrix(f"{name}.weight"))
+    y = product(bank, x, f"{name}.weight")
     return y + bank.weight(f"{name}.bias") if bias else y
 
 
@@ -123,17 +163,21 @@ def join_heads(x: TensorValue) -> TensorValue:
     return ops.reshape(ops.transpose(x, 1, 2), [rows, tokens, int(heads) * HEAD_WIDTH])
 
 
-def attend(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | None = None) -> TensorValue:
+def attend(
+    q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | None = None, *, split: bool = False
+) -> TensorValue:
     """Scaled dot-product attention, [B, H, T, D]; written so that MAX fuses it to flash attention on a CPU.
 
     q, k and v share a type; scores, softmax and the answer are float32. ``mask`` is additive, float32
     [B, 1, T, S], made on the host: comparisons of broadcast operands inside a graph with symbolic dims were
-    seen to give another row's mask.
+    seen to give another row's mask. ``split``: products by ``split_product``.
     """
-    scores = as_type(q @ ops.transpose(k, 2, 3), F32) * SCALE
+    keys = ops.transpose(k, 2, 3)
+    scores = as_type(split_product(q, keys) if split else q @ keys, F32) * SCALE
     if mask is not None:
         scores = scores + mask
-    return as_type(as_type(ops.softmax(scores), v.dtype) @ v, F32)
+    shares = as_type(ops.softmax(scores), v.dtype)
+    return as_type(split_product(shares, v) if split else shares @ v, F32)
 
 
 def has_flash(bank: WeightBank) -> bool:
@@ -168,11 +212,10 @@ def joined_qkv(bank: WeightBank, x: TensorValue, name: str) -> TensorValue:
     parts = [bank.take(f"{name}.{part}.weight") for part in ("query", "key", "value")]
     query_bias, value_bias = bank.take(f"{name}.query.bias"), bank.take(f"{name}.value.bias")
     width = len(query_bias)
-    weight = bank.matrix(f"{name}.qkv.weight", np.concatenate(parts))
     bias = bank.derived(
         f"{name}.qkv.bias", np.concatenate([query_bias, np.zeros(width, np.float32), value_bias])
     )
-    return product(bank, x, weight) + bias
+    return product(bank, x, f"{name}.qkv.weight", np.concatenate(parts)) + bias
 
 
 def convolve(bank: WeightBank, x: TensorValue, name: str, *, stride: int) -> TensorValue:

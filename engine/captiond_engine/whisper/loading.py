@@ -54,7 +54,20 @@ def choose_device(name: str) -> Device:
             advice="Check the driver, or use --set model.device=cpu.",
             code="device_missing",
         )
-    return Accelerator() if has_gpu else CPU()
+    if not has_gpu:
+        return CPU()
+    try:
+        found = Accelerator()
+        why = "" if found.is_compatible else f"MAX does not run on {found.architecture_name}"
+    except (RuntimeError, ValueError) as error:  # a driver that is too old, or a device that is taken
+        why = str(error)
+    if why:
+        raise DeviceError(
+            f"The GPU that was found cannot be used: {why}.",
+            advice="Check the driver, or use --set model.device=cpu.",
+            code="device_unusable",
+        )
+    return found
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> WhisperTokenizer:

@@ -179,7 +179,7 @@ class _Network:
             x = self._block(x, layer)
         flat = ops.reshape(x, [self.rows * self.tokens, width])
         chosen = layers.layer_norm(self.bank, ops.gather(flat, self.inputs.wanted, axis=0), "decoder.ln")
-        return chosen @ ops.transpose(table, 0, 1)
+        return layers.exact_product(self.bank, chosen, "decoder.token_embedding.weight")
 
     def _block(self, x: TensorValue, layer: int) -> TensorValue:
         bank, inputs, heads = self.bank, self.inputs, self.config.n_text_head
@@ -202,7 +202,7 @@ class _Network:
             mixed = layers.flash(q, k, v, mask)
         else:
             q, k, v = (ops.transpose(one, 1, 2) for one in (q, k, v))
-            mixed = ops.transpose(layers.attend(q, k, v, mask), 1, 2)
+            mixed = ops.transpose(layers.attend(q, k, v, mask, split=self.bank.split), 1, 2)
         return ops.reshape(mixed, [self.rows, self.tokens, self.config.n_text_state])
 
     def _remember(self, cache: BufferValue, new: TensorValue) -> TensorValue:
