@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 
 from captiond_engine.models import BUNDLED
 from captiond_engine.whisper.graphs import BUILDERS, PLAIN_BUILDS, PLAIN_TYPES, plain
@@ -29,18 +30,22 @@ def main() -> None:
     parser.add_argument("--precision", choices=list(PLAIN_TYPES), default="bfloat16")
     parser.add_argument("--model", default="demo-en", help="a bundled model, whose dimensions are taken")
     parser.add_argument("--architecture", default="sm_90")
+    parser.add_argument("--layers", type=int, help="take only so many: all kinds of kernels, in less time")
     options = parser.parse_args()
     set_virtual_device_api("cuda")
     set_virtual_device_target_arch(options.architecture)
     set_virtual_device_count(1)
     device = Accelerator()
     checkpoint = read_checkpoint(BUNDLED / options.model)
+    config = checkpoint.config
+    if options.layers:
+        config = replace(config, n_audio_layer=options.layers, n_text_layer=options.layers)
     failed = False
     with ensure_default_mlir_context():
         session = InferenceSession(devices=[device])
         for name in options.graphs:
             kind, began = plain(name, options.precision), time.monotonic()
-            graph, _ = BUILDERS[kind](checkpoint.config, checkpoint.tensors, DeviceRef.from_device(device))
+            graph, _ = BUILDERS[kind](config, checkpoint.tensors, DeviceRef.from_device(device))
             try:
                 session.compile(graph)
                 outcome = "compiled"
