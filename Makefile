@@ -11,6 +11,7 @@ TEST = python -m pytest
 CHECK = ruff check . && ruff format --check . && mypy && lint-imports
 PARITY = python -m tests.parity.report
 BENCH = captiond bench engine
+BENCH_GPU = python -m engine.bench.gpu
 BENCH_LIVE = python -m daemon.bench.live
 
 # Every command runs in .venv, which is made or brought up to date first.
@@ -19,7 +20,7 @@ ENVIRONMENT = @command -v $(PYTHON) >/dev/null || { \
 	$(PYTHON) .ci/environment.py
 RUN = @PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: help demo test check bench bench-live parity serve clean
+.PHONY: help demo test check bench bench-gpu bench-live parity serve clean
 
 help:
 	@echo "make demo        speak the bundled sample into a daemon and show its captions"
@@ -28,6 +29,7 @@ help:
 	@echo "make serve       the daemon                         (ARGS='--model demo-en')"
 	@echo "make parity      tokens and logits against openai-whisper and torch"
 	@echo "make bench       the whole model beside openai-whisper, faster-whisper, transformers, whisper.cpp"
+	@echo "make bench-gpu   a GPU: parity, times against torch, streams, memory, what bounds it"
 	@echo "make bench-live  latency, stability and WER of a running daemon, at real-time pace"
 	@echo "make clean       remove .venv and what tools left behind"
 
@@ -54,6 +56,10 @@ parity:
 bench:
 	$(ENVIRONMENT) bench
 	$(RUN) $(BENCH) $(ARGS)
+
+bench-gpu:
+	$(ENVIRONMENT) demo
+	$(RUN) $(BENCH_GPU) $(ARGS)
 
 bench-live:
 	$(ENVIRONMENT) demo

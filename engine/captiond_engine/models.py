@@ -47,8 +47,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_final: str = "full"
     min_fitted_window_ms: int = 3_000
     fitted_step_ms: int = 500
-    max_segment_ms: int = 25_000
     pack: bool = True  # in recordings, neighbouring segments share a window
+    max_segment_ms: int = 25_000
 
 
 def read_card(path: Path) -> Card:
@@ -94,11 +94,6 @@ def pull(name: str, *, progress: Progress = silent) -> Path:
         return find(name)
     repository = _repository(name)
     progress(ProgressEvent("download", f"downloading {repository} from the hub", 0.0))
-    reporting = _reporting(repository, progress)
-
-    def fetch(patterns: tuple[str, ...]) -> Path:
-        return Path(snapshot_download(repository, allow_patterns=list(patterns), tqdm_class=reporting))
-
     try:
         path = hub.fetch(repository, progress)
     except RepositoryNotFoundError as error:

@@ -22,7 +22,7 @@ POSITION_SAMPLES = 320  # one encoder column: the second convolution has stride 
 
 Float32Array = NDArray[np.float32]
 
-# Of a model's decoder weights. What is not float32 is read faster and rounds; a GPU has float32 alone.
+# Of a model's weights. What is not float32 is read faster and rounds; a GPU has float32 and bfloat16.
 Precision = Literal["float32", "bfloat16", "int8"]
 
 

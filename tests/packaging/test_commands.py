@@ -15,7 +15,7 @@ import pytest
 from tests.packaging.environment_script import load_environment_script
 
 ROOT = Path(__file__).resolve().parents[2]
-TASKS = ("demo", "serve", "test", "check", "bench", "bench-live", "parity")
+TASKS = ("demo", "serve", "test", "check", "bench", "bench-gpu", "bench-live", "parity")
 
 
 def makefile_commands() -> dict[str, str]:

@@ -8,11 +8,19 @@ from functools import cache, lru_cache
 from captiond_engine.decoding.rules import Suppression, default_suppression, suppression_for
 from captiond_engine.models import BUNDLED
 from captiond_engine.progress import ProgressEvent
-from captiond_engine.types import Float32Array
+from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.graphs import ROW_DECODERS, GraphCompiler, GraphStore
-from captiond_engine.whisper.loading import build_with, decoders, load_model, tokenizer_of
+from captiond_engine.whisper.loading import (
+    build_with,
+    decoders,
+    load_model,
+    make_step_decoder,
+    plain_choice,
+    tokenizer_of,
+)
 from captiond_engine.whisper.model import WhisperModel
+from captiond_engine.whisper.step_passes import StepDecoder
 from captiond_engine.whisper.tokens import WhisperTokenizer
 from captiond_engine.whisper.weights import Checkpoint, read_checkpoint
 from max._mlir_context import ensure_default_mlir_context
@@ -61,6 +69,25 @@ def _decoded_by(
         found, error = build_with(choice, compiler, config, tensors, tokenizer, rules)
     assert found is not None, f"{kind} is off by {error}"
     return found
+
+
+@cache
+def bundled_plain(precision: Precision) -> WhisperModel:
+    """The bundled model by MAX's own operations alone, as a device other than a CPU runs it."""
+    checkpoint, compiler = bundled_checkpoint(), GraphCompiler(CPU(), GraphStore(), tell)
+    tokenizer = tokenizer_of(checkpoint)
+    rules = suppression_for(tokenizer, checkpoint.config.n_vocab, checkpoint.generation)
+    found, error = build_with(
+        plain_choice(precision), compiler, checkpoint.config, checkpoint.tensors, tokenizer, rules
+    )
+    assert found is not None, f"{precision} is off by {error}"
+    return found
+
+
+@cache
+def bundled_steps(precision: Precision = "float32") -> StepDecoder:
+    checkpoint, compiler = bundled_checkpoint(), GraphCompiler(CPU(), GraphStore(), tell)
+    return make_step_decoder(compiler, checkpoint.config, checkpoint.tensors, precision)
 
 
 @lru_cache(maxsize=1)  # the larger sizes do not fit into memory all at once

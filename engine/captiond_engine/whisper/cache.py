@@ -7,14 +7,27 @@ never shows. Knows no graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from max.driver import Buffer, Device
 from max.dtype import DType
 
+from captiond_engine.errors import DeviceError
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
+
+
+@contextmanager
+def no_room_for(what: str) -> Iterator[None]:
+    """A DeviceError where the device has no memory for ``what``."""
+    try:
+        yield
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise DeviceError(
+            f"The device has no memory for {what} at once: {error}.", advice="Lower model.batch."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +40,40 @@ class DecodeBuffers:
 
 
 class BufferPool:
-    """Decode buffers of one model. On a CPU all numbers of rows are views of one allocation."""
+    """Decode buffers of one model: all numbers of rows are views of one allocation, which grows as needed.
 
-    def __init__(self, config: WhisperConfig, device: Device, kept: int = 4) -> None:
+    ``kept``: type of the caches. On a CPU float32 ones are NumPy's memory, so that whoever runs pass by pass
+    may write to them; others are made where they stay.
+    """
+
+    def __init__(self, config: WhisperConfig, device: Device, kept: DType = DType.float32) -> None:
         self._config, self._device, self._kept = config, device, kept
         self._by_rows: dict[int, DecodeBuffers] = {}
-        self._memory: list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = []
+        self._memory: list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] | list[Buffer] = []
 
     def rows(self, rows: int) -> DecodeBuffers:
         """Buffers for ``rows`` rows; the same memory at every call."""
         if rows not in self._by_rows:
-            if self._device.is_host and (not self._memory or len(self._memory[0]) < rows):
+            if not self._memory or self._memory[0].shape[0] < rows:
                 self._by_rows.clear()
-                self._memory = self._arrays(rows)
-            elif len(self._by_rows) >= self._kept:
-                self._by_rows.pop(next(iter(self._by_rows)))
-            arrays = [array[:rows] for array in self._memory] or self._arrays(rows)
-            tokens, log_probabilities, *caches = (Buffer.from_numpy(a).to(self._device) for a in arrays)
+                self._memory = []  # the old ones go before new ones come
+                with no_room_for(f"{rows} decodes"):
+                    self._memory = self._allocate(rows)
+            views = (one[:rows] for one in self._memory)
+            tokens, log_probabilities, *caches = (
+                view if isinstance(view, Buffer) else Buffer.from_numpy(view) for view in views
+            )
             self._by_rows[rows] = DecodeBuffers(tokens, log_probabilities, tuple(caches))
         return self._by_rows[rows]
 
-    def _arrays(self, rows: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
-        config = self._config
-        cache = (rows, config.n_text_head, config.n_text_ctx, HEAD_WIDTH)
-        caches = [np.zeros(cache, np.float32) for _ in range(2 * config.n_text_layer)]
-        out = (rows, config.n_text_ctx)
-        return [np.zeros(out, np.int64), np.zeros(out, np.float32), *caches]
+    def _allocate(self, rows: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] | list[Buffer]:
+        config, kept = self._config, self._kept
+        cache, out = (rows, config.n_text_head, config.n_text_ctx, HEAD_WIDTH), (rows, config.n_text_ctx)
+        caches = [(cache, kept)] * (2 * config.n_text_layer)
+        shapes = [(out, DType.int64), (out, DType.float32), *caches]
+        if self._device.is_host and kept == DType.float32:
+            return [np.zeros(shape, dtype.to_numpy()) for shape, dtype in shapes]
+        return [Buffer.zeros(shape, dtype, device=self._device) for shape, dtype in shapes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +101,11 @@ class Seats:
             return
         config = self._config
         shape = (count, config.n_text_head, config.n_audio_ctx, HEAD_WIDTH)
-        self.buffers = ()  # the old ones go before new ones come
-        self.buffers = tuple(
-            Buffer.zeros(shape, self._kept, device=self._device) for _ in range(2 * config.n_text_layer)
-        )
+        self.buffers, self._turns = (), []  # the old ones go before new ones come
+        with no_room_for(f"{count} windows"):
+            self.buffers = tuple(
+                Buffer.zeros(shape, self._kept, device=self._device) for _ in range(2 * config.n_text_layer)
+            )
         self._turns = [0] * count
 
     def take(self, count: int, positions: int) -> tuple[Seat, ...]:

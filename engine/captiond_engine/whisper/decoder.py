@@ -121,12 +121,12 @@ class _Inputs:
     cross: list[BufferValue]
 
 
-def _input_types(config: WhisperConfig, device: DeviceRef) -> list[TensorType | BufferType]:
+def _input_types(config: WhisperConfig, device: DeviceRef, kept: DType) -> list[TensorType | BufferType]:
     def tensor(dtype: DType, *shape: int | str, on: DeviceRef = device) -> TensorType:
         return TensorType(dtype, shape, device=on)
 
     heads, context = config.n_text_head, config.n_text_ctx
-    cache = BufferType(F32, ("B", heads, context, HEAD_WIDTH), device=device)
+    cache = BufferType(kept, ("B", heads, context, HEAD_WIDTH), device=device)
     return [
         tensor(I64, "B", "P"),
         tensor(I64, "B", "P"),
@@ -144,7 +144,7 @@ def _input_types(config: WhisperConfig, device: DeviceRef) -> list[TensorType | 
         BufferType(I64, ("B", context), device=device),
         BufferType(F32, ("B", context), device=device),
         *[cache] * (2 * config.n_text_layer),
-        *[BufferType(F32, ("W", heads, config.n_audio_ctx, HEAD_WIDTH), device=device)]
+        *[BufferType(kept, ("W", heads, config.n_audio_ctx, HEAD_WIDTH), device=device)]
         * (2 * config.n_text_layer),
     ]
 
@@ -163,15 +163,15 @@ def _read_inputs(config: WhisperConfig, graph: Graph) -> _Inputs:
 
 
 def build(
-    config: WhisperConfig, tensors: dict[str, Float32Array], device: DeviceRef
+    config: WhisperConfig, tensors: dict[str, Float32Array], device: DeviceRef, kept: DType = F32
 ) -> tuple[Graph, WeightBank]:
-    """The greedy decode graph; inputs as ``_Inputs``.
+    """The greedy decode graph; inputs as ``_Inputs``. ``kept``: type of products, caches and seats.
 
     Gives steps int64 [], sum of log-probabilities [B], no-speech probability [B, 1], first logits [B, V]
     (before suppression). Tokens and their log-probabilities are left in the two output buffers.
     """
-    bank = WeightBank(tensors, device)
-    with Graph("whisper_decode", input_types=_input_types(config, device)) as graph:
+    bank = WeightBank(tensors, device, kept)
+    with Graph("whisper_decode", input_types=_input_types(config, device, kept)) as graph:
         inputs = _read_inputs(config, graph)
         network = _Network(config, bank, inputs)
         first_logits, no_speech = network.prefill()
@@ -231,7 +231,7 @@ class _Network:
         return ops.gather(table, tokens, axis=0) + ops.gather(places, positions, axis=0)
 
     def _logits(self, x: TensorValue) -> TensorValue:
-        return x @ ops.transpose(self.bank.weight("decoder.token_embedding.weight"), 0, 1)
+        return layers.exact_product(self.bank, x, "decoder.token_embedding.weight")
 
     def _blocks(
         self,
@@ -254,14 +254,15 @@ class _Network:
                 span = [slice(None), slice(None), read, slice(None)]
                 k = ops.slice_tensor(ops.buffer_load(cache_k), span)
                 v = ops.slice_tensor(ops.buffer_load(cache_v), span)
-            mixed = layers.join_heads(layers.attend(q, k, v, mask))
+            mixed = layers.join_heads(layers.attend(q, k, v, mask, split=bank.split))
             x = x + layers.linear(bank, mixed, f"{block}.attn.out")
             normed = layers.layer_norm(bank, x, f"{block}.cross_attn_ln")
             q = layers.split_heads(
-                layers.linear(bank, normed, f"{block}.cross_attn.query"), self.config.n_text_head
+                layers.as_type(layers.linear(bank, normed, f"{block}.cross_attn.query"), bank.dtype),
+                self.config.n_text_head,
             )
             k, v = self.heard[2 * layer : 2 * layer + 2]
-            mixed = layers.join_heads(layers.attend(q, k, v, inputs.heard_mask))
+            mixed = layers.join_heads(layers.attend(q, k, v, inputs.heard_mask, split=bank.split))
             x = x + layers.linear(bank, mixed, f"{block}.cross_attn.out")
             x = layers.mlp(bank, x, block)
         return layers.layer_norm(bank, x, "decoder.ln")

@@ -19,10 +19,11 @@ def build(
 ) -> tuple[Graph, WeightBank]:
     """Graph ``(mel [B, C, N], seat int64 [], K, V [W, H, S_max, D] a layer) -> encoded [B, S, E]``.
 
-    Rows go to the seats from ``seat`` on, of type ``kept``, positions 0 to S. N is even and at most
-    ``config.max_hops``; the host checks it and the seats, a larger one ends the process.
+    Rows go to the seats from ``seat`` on, of type ``kept``, in which products are computed too; positions 0
+    to S. N is even and at most ``config.max_hops``; the host checks it and the seats, a larger one ends the
+    process.
     """
-    bank = WeightBank(tensors, device)
+    bank = WeightBank(tensors, device, kept)
     with Graph("whisper_encode", input_types=input_types(config, device, kept)) as graph:
         fill(Blocks(config, bank), graph, kept)
     return graph, bank
@@ -46,10 +47,17 @@ class Blocks:
 
     def attention(self, x: TensorValue, block: str) -> TensorValue:
         """The attention half of a block, residual included; [B, S, E] to [B, S, E]."""
-        normed = layers.layer_norm(self.bank, x, f"{block}.attn_ln")
-        q, k, v = layers.project_qkv(self.bank, normed, f"{block}.attn", self.config.n_audio_head)
-        mixed = layers.join_heads(layers.attend(q, k, v))
-        return x + layers.linear(self.bank, mixed, f"{block}.attn.out")
+        bank, heads = self.bank, self.config.n_audio_head
+        normed = layers.layer_norm(bank, x, f"{block}.attn_ln")
+        if layers.has_flash(bank):
+            joined = layers.as_type(layers.joined_qkv(bank, normed, f"{block}.attn"), bank.dtype)
+            parts = ops.split(joined, [heads * HEAD_WIDTH] * 3, axis=-1)
+            mixed = layers.flash(*(layers.heads_of(part, heads) for part in parts))
+            mixed = ops.reshape(mixed, x.shape)
+        else:
+            q, k, v = layers.project_qkv(bank, normed, f"{block}.attn", heads)
+            mixed = layers.join_heads(layers.attend(q, k, v, split=bank.split))
+        return x + layers.linear(bank, mixed, f"{block}.attn.out")
 
     def mlp(self, x: TensorValue, block: str) -> TensorValue:
         """The feed-forward half of a block, residual included; [B, S, E] to [B, S, E]."""

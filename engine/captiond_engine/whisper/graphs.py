@@ -21,7 +21,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from max.driver import Device
+from max.driver import Buffer, Device
+from max.dtype import DType
 from max.engine import InferenceSession, Model
 from max.engine.api import read
 from max.graph import DeviceRef, Graph
@@ -29,7 +30,7 @@ from max.graph import DeviceRef, Graph
 from captiond_engine.models import BUNDLED
 from captiond_engine.progress import Progress, ProgressEvent
 from captiond_engine.types import Float32Array, Precision
-from captiond_engine.whisper import cpu, decoder, encoder, row_decoder, row_encoder
+from captiond_engine.whisper import cpu, decoder, encoder, row_decoder, row_encoder, step_decoder
 from captiond_engine.whisper.compile_apart import compile_apart
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.graph_store import Facts, GraphStore, read_shipped, shipped_facts
@@ -65,18 +66,42 @@ def _row_encoder(precision: Precision) -> Build:
 # Kinds of graphs: encoder and decoder of MAX's own operations, for any device, or of kernels over rows.
 ROW_DECODERS: dict[Precision, str] = {precision: f"decode_{precision}" for precision in PRECISIONS}
 ROW_ENCODERS: dict[Precision, str] = {precision: f"encode_{precision}" for precision in PRECISIONS}
-BUILDERS: dict[str, Build] = {
+# The plain ones in the precisions that a GPU has; what it computes them in, it keeps K/V in as well.
+PLAIN_TYPES: dict[Precision, DType] = {"float32": DType.float32, "bfloat16": DType.bfloat16}
+
+
+def plain(kind: str, precision: Precision) -> str:
+    """The kind of a plain graph: ``encode``, ``decode``, ``step`` or ``listen``, in ``precision``."""
+    return kind if precision == "float32" else f"{kind}_plain_{precision}"
+
+
+def _plain(build: Callable[..., tuple[Graph, WeightBank]], kept: DType) -> Build:
+    return lambda config, tensors, device: build(config, tensors, device, kept)
+
+
+PLAIN_BUILDS = {
     "encode": encoder.build,
     "decode": decoder.build,
+    "step": step_decoder.build,
+    "listen": step_decoder.build_listen,
+}
+BUILDERS: dict[str, Build] = {
+    **{
+        plain(kind, precision): _plain(build, kept)
+        for kind, build in PLAIN_BUILDS.items()
+        for precision, kept in PLAIN_TYPES.items()
+    },
     **{kind: _row_decoder(precision) for precision, kind in ROW_DECODERS.items()},
     **{kind: _row_encoder(precision) for precision, kind in ROW_ENCODERS.items()},
 }
 
 # Seconds on two AVX-512 cores, cold: a fixed part and one for each layer (measured 2026-11).
 _SECONDS = {
-    "encode": (45.0, 5.5),
+    **{plain("encode", precision): (45.0, 5.5) for precision in PLAIN_TYPES},
     **dict.fromkeys(ROW_ENCODERS.values(), (30.0, 2.0)),
-    "decode": (90.0, 6.0),
+    **{plain("decode", precision): (90.0, 6.0) for precision in PLAIN_TYPES},
+    **{plain("step", precision): (60.0, 4.0) for precision in PLAIN_TYPES},
+    **{plain("listen", precision): (15.0, 0.0) for precision in PLAIN_TYPES},
     **dict.fromkeys(ROW_DECODERS.values(), (24.0, 2.0)),
 }
 
@@ -133,7 +158,7 @@ class GraphCompiler:
         """One executable graph and its weights, which must live as long as it does. Raises CompileError."""
         text, bank = sketch(kind, config, tensors, self.device)
         self.facts[kind] = facts = facts_of(kind, config, text, machine_of(self.device))
-        registry: dict[str, np.ndarray[Any, Any]] = dict(bank.registry)
+        registry = {name: self._on_device(array) for name, array in bank.registry.items()}
         for origin, found in self._ready(facts, text):
             model = self._init(origin, facts, found, registry)
             if model is not None:
@@ -178,6 +203,12 @@ class GraphCompiler:
             return None
         self.origins[facts.kind] = origin
         return model
+
+    def _on_device(self, array: np.ndarray[Any, Any] | Buffer) -> np.ndarray[Any, Any] | Buffer:
+        """A weight where the graph wants it: MAX refuses one of the host for a graph of a GPU."""
+        if self.device.is_host:
+            return array
+        return (array if isinstance(array, Buffer) else Buffer.from_numpy(array)).to(self.device)
 
     def _compile(self, facts: Facts, registry: dict[str, Any]) -> Model:
         config = WhisperConfig(**facts.config)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from max._mlir_context import ensure_default_mlir_context
 from max.driver import CPU, Accelerator, Buffer, Device, accelerator_count
+from max.dtype import DType
 from max.engine import Model
 
 from captiond_engine.decoding.rules import Suppression, suppression_for
@@ -25,9 +26,10 @@ from captiond_engine.whisper import decoder, reference, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import DecodeInputs
 from captiond_engine.whisper.graph_store import Facts, GraphStore
-from captiond_engine.whisper.graphs import ROW_DECODERS, ROW_ENCODERS, GraphCompiler
+from captiond_engine.whisper.graphs import PLAIN_TYPES, ROW_DECODERS, ROW_ENCODERS, GraphCompiler, plain
 from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.model import CHECK_HOPS, CHECK_TOKENS, Prompt, WhisperModel
+from captiond_engine.whisper.step_passes import StepDecoder
 from captiond_engine.whisper.tokens import WhisperTokenizer
 from captiond_engine.whisper.wakeups import rare_wakeups
 from captiond_engine.whisper.weights import Checkpoint, expected_shapes
@@ -50,7 +52,20 @@ def choose_device(name: str) -> Device:
             advice="Check the driver, or use --set model.device=cpu.",
             code="device_missing",
         )
-    return Accelerator() if has_gpu else CPU()
+    if not has_gpu:
+        return CPU()
+    try:
+        found = Accelerator()
+        why = "" if found.is_compatible else f"MAX does not run on {found.architecture_name}"
+    except (RuntimeError, ValueError) as error:  # a driver that is too old, or a device that is taken
+        why = str(error)
+    if why:
+        raise DeviceError(
+            f"The GPU that was found cannot be used: {why}.",
+            advice="Check the driver, or use --set model.device=cpu.",
+            code="device_unusable",
+        )
+    return found
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> WhisperTokenizer:
@@ -176,15 +191,30 @@ class DecoderChoice:
     encode_kind: str  # the encoder that leaves K/V as this decoder takes them
     prompt_inputs: Callable[[DecodeInputs, Device], list[Buffer]]
     precision: Precision
+    by_rows: bool = False
+
+    @property
+    def cached(self) -> DType:
+        """Type of the decoder's own K/V: kernels over rows keep float32, plain graphs their precision."""
+        return PLAIN_TYPES["float32" if self.by_rows else self.precision]
+
+
+def plain_choice(precision: Precision) -> DecoderChoice:
+    """MAX's own operations, float32 or bfloat16: what a device other than a CPU decodes with."""
+    kinds = plain("decode", precision), plain("encode", precision)
+    return DecoderChoice(*kinds, decoder.prompt_inputs, precision)
 
 
 def decoders(device: Device, precision: Precision) -> list[DecoderChoice]:
-    """The ways of decoding on ``device``, the best first; the last one works everywhere, in float32."""
-    plain = DecoderChoice("decode", "encode", decoder.prompt_inputs, "float32")
+    """The ways of decoding on ``device``, the best first; the last one works everywhere, in float32.
+
+    A GPU has no int8 here: bfloat16 is the nearest.
+    """
+    exact = plain_choice("float32")
     if device.label != "cpu":
-        return [plain]
+        return [exact] if precision == "float32" else [plain_choice("bfloat16"), exact]
     kinds = ROW_DECODERS[precision], ROW_ENCODERS[precision]
-    return [DecoderChoice(*kinds, row_decoder.prompt_inputs, precision), plain]
+    return [DecoderChoice(*kinds, row_decoder.prompt_inputs, precision, by_rows=True), exact]
 
 
 def kinds_of(device: Device, precision: Precision) -> tuple[str, str]:
@@ -218,6 +248,7 @@ def build_with(
             choice.prompt_inputs,
             choice.precision,
             row_decoder.kept_type(choice.precision),
+            choice.cached,
         )
         compiler.progress(ProgressEvent("check", "checking the graphs against a known answer"))
         with rare_wakeups() if compiler.device.is_host else nullcontext():
@@ -228,12 +259,39 @@ def build_with(
                 bank.release()
             return model, error.worst
         # With a wrong encoder a decoder has nothing to go by; with a right one its K/V may still be wrong.
-        suspects = ["encode"] if error.encoder > tolerance else [choice.kind, "encode"]
+        encode_kind = choice.encode_kind
+        suspects = [encode_kind] if error.encoder > tolerance else [choice.kind, encode_kind]
         compiler.progress(ProgressEvent("check", f"the {suspects[0]} graph is off by {error.worst:.2g} here"))
         wrong = next((kind for kind in suspects if compiler.distrust(kind)), None)
         if wrong is None:
             return None, error.worst
         del made[wrong]
+
+
+def make_step_decoder(
+    compiler: GraphCompiler,
+    config: WhisperConfig,
+    tensors: dict[str, Float32Array],
+    precision: Precision,
+    *,
+    record: bool | None = None,
+) -> StepDecoder:
+    """The decoder that runs pass by pass over the seats of a plain model of ``precision``.
+
+    Compiled only here, where it is wanted. ``record``: as for StepDecoder; by default all but CPUs do.
+    """
+    with ensure_default_mlir_context():
+        (step, bank), (listen, _) = (
+            compiler.make(plain(kind, precision), config, tensors) for kind in ("step", "listen")
+        )
+    return StepDecoder(
+        config,
+        compiler.device,
+        (step, bank),
+        listen,
+        PLAIN_TYPES[precision],
+        record=not compiler.device.is_host if record is None else record,
+    )
 
 
 class AnswerError(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from max.driver import Buffer, Device
@@ -94,13 +95,14 @@ class WhisperModel:
         prompt_inputs: Callable[[DecodeInputs, Device], list[Buffer]] = prompt_inputs,
         precision: Precision = "float32",
         kept: DType = DType.float32,
+        cached: DType = DType.float32,
     ) -> None:
         self.config, self.tokenizer, self.suppression, self.device = config, tokenizer, suppression, device
         self._encode, self._encode_weights = encode
         self._decode, self._decode_weights = decode  # the banks own the arrays that the graphs read
         self._prompt_inputs = prompt_inputs  # of the decoder that ``decode`` is
         self.precision: Precision = precision
-        self._pool = BufferPool(config, device)
+        self._pool = BufferPool(config, device, cached)
         self._seats = Seats(config, device, kept)
         self.rules = RulesByOptions(suppression, config.n_vocab)
         self._masks: dict[int, tuple[Suppression, Buffer, Buffer]] = {}
@@ -122,6 +124,7 @@ class WhisperModel:
             Buffer.from_numpy(np.array(seats[0].index, np.int64)),
             *self._seats.buffers,
         )
+        self._wait()
         took_ms = (time.perf_counter() - began) * 1000 / rows
         return Encoding(seats, encoded, (took_ms,) * rows)
 
@@ -170,15 +173,11 @@ class WhisperModel:
             *buffers.caches,
             *self._seats.buffers,
         )
-        count = int(steps.to_numpy())
-        tokens, log_probabilities = _until_end(
-            buffers.tokens.to_numpy()[:, :count], buffers.log_probabilities.to_numpy()[:, :count], end
-        )
+        said, likely, total, silent = self._read(buffers.tokens, buffers.log_probabilities, sums, silence)
+        count = int(self._read(steps)[0])
+        tokens, log_probabilities = _until_end(said[:, :count], likely[:, :count], end)
         elapsed_ms = (time.perf_counter() - began) * 1000
-        no_speech_probability = silence.to_numpy()[:, 0].copy()
-        return Greedy(
-            tokens, log_probabilities, sums.to_numpy().copy(), no_speech_probability, logits, elapsed_ms
-        )
+        return Greedy(tokens, log_probabilities, total.copy(), silent[:, 0].copy(), logits, elapsed_ms)
 
     def decode(
         self,
@@ -329,6 +328,21 @@ class WhisperModel:
 
     def _to_device(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Buffer:
         return Buffer.from_numpy(np.require(array, requirements="C")).to(self.device)
+
+    def _wait(self) -> None:
+        """Until a GPU has done what it was told: else the time, and a failure, would be the next call's."""
+        if not self.device.is_host:
+            try:
+                self.device.synchronize()
+            except (RuntimeError, ValueError) as error:
+                raise DeviceError(f"The device failed: {error}.") from error
+
+    def _read(self, *buffers: Buffer) -> list[np.ndarray[tuple[int, ...], np.dtype[Any]]]:
+        """Arrays of the host. On a GPU a graph that was started may fail only here. Raises DeviceError."""
+        try:
+            return [buffer.to_numpy() for buffer in buffers]
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(f"The device failed: {error}.") from error
 
     def _run(self, graph: Model, *inputs: Buffer) -> list[Buffer]:
         try:

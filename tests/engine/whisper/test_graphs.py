@@ -440,7 +440,10 @@ def test_a_models_own_graphs_are_told_with_where_they_lie(
 
 def test_only_processors_run_the_kernels() -> None:
     assert [choice.kind for choice in loading.decoders(_device("cpu"), "int8")] == ["decode_int8", "decode"]
-    assert [choice.kind for choice in loading.decoders(_device("gpu"), "int8")] == ["decode"]
+    for precision in ("int8", "bfloat16"):
+        kinds = [choice.kind for choice in loading.decoders(_device("gpu"), precision)]
+        assert kinds == ["decode_plain_bfloat16", "decode"]
+    assert [choice.kind for choice in loading.decoders(_device("gpu"), "float32")] == ["decode"]
     assert loading.decoders(_device("cpu"), "int8")[-1].precision == "float32"
 
 
@@ -469,6 +472,54 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError) as caught:
         loading.choose_device("gpu")
     assert caught.value.code == "device_missing"
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (SimpleNamespace(is_compatible=False, architecture_name="sm_52"), "does not run on sm_52"),
+        (RuntimeError("the driver is too old"), "the driver is too old"),
+    ],
+)
+@pytest.mark.parametrize("name", ["auto", "gpu"])
+def test_a_gpu_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, found: Any, why: str, name: str) -> None:
+    """Not taken for none: who has a GPU should hear why captions come from the processor."""
+
+    def accelerator() -> Any:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(loading, "accelerator_count", lambda: 1)
+    monkeypatch.setattr(loading, "Accelerator", accelerator)
+    with pytest.raises(DeviceError, match=why) as caught:
+        loading.choose_device(name)
+    assert caught.value.code == "device_unusable"
+    assert "device=cpu" in caught.value.advice
+
+
+def test_weights_go_where_the_graph_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """MAX refuses a weight of the host for a graph of a GPU."""
+    moved: list[Any] = []
+
+    class OnHost:
+        @classmethod
+        def from_numpy(cls, array: Any) -> OnHost:
+            return cls()
+
+        def to(self, device: Any) -> str:
+            moved.append(device)
+            return "there"
+
+    monkeypatch.setattr(graphs, "InferenceSession", Session)
+    monkeypatch.setattr(graphs, "Buffer", OnHost)
+    device: Any = SimpleNamespace(is_host=False, label="gpu", architecture_name="sm_90")
+    compiler = GraphCompiler(device, GraphStore(tmp_path), silent)
+    assert compiler._on_device(np.zeros(2, np.float32)) == "there"
+    assert moved == [device]
+    device.is_host = True
+    array = np.zeros(2, np.float32)
+    assert compiler._on_device(array) is array
 
 
 # --- the NumPy twin ----------------------------------------------------------------------------------

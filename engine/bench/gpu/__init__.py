@@ -1,0 +1,1 @@
+"""Measures the engine on a GPU; see ``__main__``."""

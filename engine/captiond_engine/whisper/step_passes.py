@@ -1,0 +1,395 @@
+"""Decodes by passes of the step graph: greedy without a look at each token, or pass by pass for searches.
+
+Takes the two graphs of ``step_decoder``, seats and prompts; gives tokens, or logits. All that a pass reads
+lies in device memory that stays where it is, so that a device which can record a pass (``Model.capture``)
+replays it: one call a token, and no wait. Caches and what is heard are rounded up to a few sizes for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from max.driver import Buffer, Device
+from max.dtype import DType
+from max.engine import Model
+from numpy.typing import NDArray
+
+from captiond_engine.errors import DeviceError
+from captiond_engine.types import Float32Array
+from captiond_engine.whisper.cache import Seat, Seats
+from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
+from captiond_engine.whisper.decoder import BLOCKED
+from captiond_engine.whisper.layers import WeightBank
+from captiond_engine.whisper.step_decoder import tables
+
+TEXT_STEP, HEARD_STEP = 64, 250  # sizes of caches and of what is heard are multiples of these
+KEPT_STATES = 8  # sizes whose memory and recording are kept
+Tokens = NDArray[np.int64]
+
+
+class _Prompt(Protocol):
+    @property
+    def tokens(self) -> Sequence[int]: ...
+    @property
+    def start(self) -> int: ...
+
+
+class Clip(Protocol):
+    """One clip of a search: its prompt, its row among the encoded windows, and the most rows it will have."""
+
+    @property
+    def prompt(self) -> _Prompt: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+
+
+@dataclass(slots=True)
+class State:
+    """Device memory of decodes of one size: B rows, T text positions, S heard positions."""
+
+    key: int
+    seats: Buffer
+    tokens: Buffer  # [B, 1], of the next pass
+    start: Buffer  # [B], their positions
+    parents: Buffer
+    own: Buffer  # parents where each row goes on from itself
+    heard_mask: Buffer
+    suppress: Buffer
+    cross: list[Buffer]
+    said: Buffer
+    said_log_probabilities: Buffer
+    caches: list[Buffer]
+    reordered: bool = False  # whether parents are others than own
+    recorded: list[Buffer] | None = None  # the outputs that a replay fills
+
+    @property
+    def rows(self) -> int:
+        return int(self.tokens.shape[0])
+
+    @property
+    def context(self) -> int:
+        return int(self.said.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a greedy decode chose: per row tokens with their end-of-text, and their log-probabilities;
+    probability of no speech [B]; logits [B, V] after the prompts, before suppression."""
+
+    tokens: list[list[int]]
+    log_probabilities: list[list[float]]
+    no_speech: Float32Array
+    first_logits: Float32Array
+
+
+def rounded_up(count: int, step: int, most: int) -> int:
+    """``count`` as a multiple of ``step``, but at most ``most``. ``count`` is at most ``most``."""
+    return min(most, -(-count // step) * step)
+
+
+class StepDecoder:
+    """The step graph with its memory, for one decode at a time. Not safe for use from two threads at once.
+
+    ``record``: let the device record and replay passes; where it cannot, passes are executed as they are.
+    """
+
+    def __init__(
+        self,
+        config: WhisperConfig,
+        device: Device,
+        step: tuple[Model, WeightBank],
+        listen: Model,
+        kept: DType,
+        *,
+        record: bool = False,
+    ) -> None:
+        self._config, self._device, self._kept, self.record = config, device, kept, record
+        (self._step, self._weights), self._listen = step, listen  # the bank owns what the graph reads
+        self._states: dict[tuple[int, int, int], State] = {}
+        self._tables: dict[tuple[int, int], list[Buffer]] = {}
+        self._keys = 0
+        self._constant = self._put(np.zeros(1, np.int64))  # a token that nobody asks about, and step 0
+        self.why_not_recorded = ""
+
+    # --- one decode ---------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        prompts: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        heard: tuple[Seats, Sequence[Seat]],
+        room: int,
+        suppress: tuple[Float32Array, Float32Array],
+        no_speech: int,
+    ) -> tuple[State, Float32Array, Float32Array]:
+        """Read the prompts. Gives the state, logits [B, V] and probability of no speech [B].
+
+        ``room``: tokens after the longest prompt; ``suppress``: masks of the first token and of all. Raises
+        DeviceError.
+        """
+        rows, longest = len(prompts), max(map(len, prompts))
+        if longest + room > self._config.n_text_ctx:
+            raise DeviceError(
+                f"{room} tokens after a prompt of {longest} do not fit in {self._config.n_text_ctx}."
+            )
+        state = self._hear(rows, longest + room, *heard)
+        tokens = np.zeros((rows, longest), np.int64)
+        for row, prompt in enumerate(prompts):
+            tokens[row, : len(prompt)] = prompt  # what is behind it is read after it has been written anew
+        bases = np.arange(rows) * longest
+        last = bases + np.array([len(prompt) - 1 for prompt in prompts])
+        wanted = np.concatenate([last, bases + np.array(starts)])
+        state.parents.inplace_copy_from(state.own)
+        state.suppress.inplace_copy_from(Buffer.from_numpy(np.ascontiguousarray(suppress[1])))
+        arrays = (tokens, np.zeros(rows, np.int64), wanted)
+        outputs = self._run(
+            self._step,
+            *map(self._put, arrays),
+            state.parents,
+            self._put(bases),
+            *self._table(state.context, longest),
+            state.heard_mask,
+            self._put(np.array([no_speech], np.int64)),
+            self._put(suppress[0] + suppress[1]),
+            self._put(np.arange(longest)),
+            *self._memory(state),
+        )
+        self._feed(state, outputs)
+        return state, outputs[2].to_numpy()[:rows], outputs[3].to_numpy()[rows:, 0]
+
+    def step(self, state: State, tokens: Tokens | None = None, parents: Tokens | None = None) -> list[Buffer]:
+        """One more token of each row: what the last pass chose, or ``tokens`` [B]. Row b goes on from row
+        ``parents[b]``, or from itself. Outputs of the graph, good until the next pass. Raises DeviceError."""
+        if self.record and state.recorded is None:
+            self._record(state)
+        if tokens is not None:
+            state.tokens.inplace_copy_from(Buffer.from_numpy(np.ascontiguousarray(tokens[:, None], np.int64)))
+        if parents is not None:
+            state.parents.inplace_copy_from(Buffer.from_numpy(np.ascontiguousarray(parents, np.int64)))
+        elif state.reordered:
+            state.parents.inplace_copy_from(state.own)
+        state.reordered = parents is not None
+        inputs = self._inputs(state)
+        recorded = self.record and state.recorded
+        outputs = self._replayed(state, inputs) if recorded else self._run(self._step, *inputs)
+        self._feed(state, outputs)
+        return outputs
+
+    def _inputs(self, state: State) -> tuple[Buffer, ...]:
+        """Of a pass of one token a row: all of it memory that stays where it is."""
+        nothing = self._constant
+        return (
+            state.tokens,
+            state.start,
+            state.own,  # wanted is the only token of each row
+            state.parents,
+            state.own,  # and so it begins where the row does
+            *self._table(state.context, 1),
+            state.heard_mask,
+            nothing,
+            state.suppress,
+            nothing,
+            *self._memory(state),
+        )
+
+    def greedy(
+        self,
+        prompts: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        heard: tuple[Seats, Sequence[Seat]],
+        most: int,
+        suppress: tuple[Float32Array, Float32Array],
+        control: tuple[int, int],
+        *,
+        look_every: int = 8,
+    ) -> Said:
+        """Likeliest token after likeliest token, up to ``most`` a row. ``control``: end-of-text, no-speech.
+
+        The device is asked only every ``look_every`` tokens whether all rows have ended.
+        """
+        end, no_speech = control
+        state, logits, silence = self.begin(prompts, starts, heard, most, suppress, no_speech)
+        firsts = [len(prompt) - 1 for prompt in prompts]
+        done = 1
+        while done < most and not self._all_ended(state, firsts, done, end):
+            for _ in range(min(look_every, most - done)):
+                self.step(state)
+                done += 1
+        said, likely = state.said.to_numpy(), state.said_log_probabilities.to_numpy()
+        tokens, values = [], []
+        for row, first in enumerate(firsts):
+            text = said[row, first : first + done].tolist()
+            text = text[: text.index(end) + 1] if end in text else text
+            tokens.append(text)
+            values.append(likely[row, first : first + len(text)].tolist())
+        return Said(tokens, values, silence.copy(), logits.copy())
+
+    # --- memory -------------------------------------------------------------------------------------
+
+    def _hear(self, rows: int, context: int, all_seats: Seats, seats: Sequence[Seat]) -> State:
+        """The state of this size, its rows hearing ``seats``."""
+        config = self._config
+        most = max(seat.positions for seat in seats)
+        size = (
+            rows,
+            rounded_up(context, TEXT_STEP, config.n_text_ctx),
+            rounded_up(most, HEARD_STEP, config.n_audio_ctx),
+        )
+        state = self._states.pop(size, None) or self._make(*size)
+        self._states[size] = state  # the newest stands last
+        while len(self._states) > KEPT_STATES:
+            self._forget(self._states.pop(next(iter(self._states))))
+        beyond = np.arange(size[2]) >= np.array([seat.positions for seat in seats])[:, None]
+        mask = np.where(beyond, BLOCKED, np.float32(0)).astype(np.float32)[:, None]
+        state.heard_mask.inplace_copy_from(Buffer.from_numpy(mask))
+        state.seats.inplace_copy_from(Buffer.from_numpy(np.array([seat.index for seat in seats], np.int64)))
+        self._run(self._listen, state.seats, *state.cross, *all_seats.buffers)
+        return state
+
+    def _make(self, rows: int, context: int, heard: int) -> State:
+        config, count = self._config, 2 * self._config.n_text_layer
+        self._keys += 1
+
+        def zeros(shape: tuple[int, ...], dtype: DType = DType.int64) -> Buffer:
+            return Buffer.zeros(shape, dtype, device=self._device)
+
+        def caches(positions: int) -> list[Buffer]:
+            shape = (rows, positions, config.n_text_head, HEAD_WIDTH)
+            return [zeros(shape, self._kept) for _ in range(count)]
+
+        return State(
+            self._keys,
+            zeros((rows,)),
+            zeros((rows, 1)),
+            zeros((rows,)),
+            zeros((rows,)),
+            self._put(np.arange(rows)),
+            zeros((rows, 1, heard), DType.float32),
+            zeros((config.n_vocab,), DType.float32),
+            caches(heard),
+            zeros((rows, context)),
+            zeros((rows, context), DType.float32),
+            caches(context),
+        )
+
+    def _memory(self, state: State) -> tuple[Buffer, ...]:
+        return (*state.cross, state.said, state.said_log_probabilities, *state.caches)
+
+    def _table(self, context: int, tokens: int) -> list[Buffer]:
+        """The tables of one size on the device."""
+        key = (context, tokens)
+        if key not in self._tables:
+            made = tables(context, tokens)
+            if len(self._tables) >= 4 * KEPT_STATES:
+                self._tables = {key: one for key, one in self._tables.items() if key[1] == 1}
+            self._tables[key] = [self._put(a) for a in (made.visible, made.offset, made.fresh, made.same)]
+        return self._tables[key]
+
+    def _forget(self, state: State) -> None:
+        if state.recorded is not None:
+            state.recorded = None
+            self._step.release_captured_graph(state.key)
+
+    # --- the device ---------------------------------------------------------------------------------
+
+    def _feed(self, state: State, outputs: Sequence[Buffer]) -> None:
+        """What was chosen is what the next pass reads; copied on the device, in the order of its work."""
+        state.tokens.inplace_copy_from(outputs[0])
+        state.start.inplace_copy_from(outputs[1])
+
+    def _record(self, state: State) -> None:
+        """Let the device record a pass of this size. Whether that also runs it does not matter: before the
+        first pass rows go on from themselves, and a pass that is run twice gives and leaves the same."""
+        try:
+            state.recorded = list(self._step.capture(state.key, *self._inputs(state)))
+        except (RuntimeError, ValueError) as error:
+            self.record, self.why_not_recorded = False, str(error)
+
+    def _replayed(self, state: State, inputs: tuple[Buffer, ...]) -> list[Buffer]:
+        assert state.recorded is not None
+        try:
+            self._step.replay(state.key, *inputs)
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(f"The device refused a recorded pass: {error}.") from error
+        return state.recorded
+
+    def _all_ended(self, state: State, firsts: Sequence[int], done: int, end: int) -> bool:
+        said = state.said.to_numpy()  # waits for the device
+        return all(end in said[row, first : first + done] for row, first in enumerate(firsts))
+
+    def _put(self, array: NDArray[Any]) -> Buffer:
+        return Buffer.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+    def _run(self, graph: Model, *inputs: Buffer) -> list[Buffer]:
+        try:
+            return list(graph.execute(*inputs))
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(f"The device refused a graph: {error}.") from error
+
+
+class StepPasses:
+    """One search at a time: logits after prompts, then after one more token of each row.
+
+    A clip owns as many rows of the graph as it will have at most; each pass runs them all, and each takes its
+    parent's cache. ``heard``: the seats' owner and the seat of each encoded window; ``longest``: most tokens
+    of a row.
+    """
+
+    def __init__(
+        self, decoder: StepDecoder, config: WhisperConfig, heard: tuple[Seats, Sequence[Seat]], no_speech: int
+    ) -> None:
+        self._decoder, self._heard, self._no_speech = decoder, heard, no_speech
+        self.longest = config.n_text_ctx
+        self._nothing = np.zeros(config.n_vocab, np.float32)  # a search suppresses for itself
+        self._state: State | None = None
+        self._owners = self._rows = self._lengths = np.zeros(0, np.int64)
+
+    def begin(self, clips: Sequence[Clip]) -> tuple[Float32Array, Float32Array]:
+        """Logits [B, V] after each clip's prompt, its probability [B] of no speech. Raises DeviceError."""
+        widths = [clip.width for clip in clips]
+        self._owners = np.repeat(np.arange(len(clips)), widths)  # of each of the graph's rows: its clip
+        self._rows = np.cumsum([0, *widths[:-1]])  # of each row of the search: the graph's
+        spread = [clips[owner] for owner in self._owners]
+        seats = [self._heard[1][clip.window] for clip in spread]
+        prompts = [clip.prompt.tokens for clip in spread]
+        self._lengths = np.array([len(prompt) for prompt in prompts])
+        room = self.longest - int(self._lengths.max())
+        if room < 1:
+            raise DeviceError(f"A prompt leaves no room in {self.longest} positions.")
+        starts = [clip.prompt.start for clip in spread]
+        self._state, logits, silence = self._decoder.begin(
+            prompts, starts, (self._heard[0], seats), room, (self._nothing, self._nothing), self._no_speech
+        )
+        return logits[self._rows], silence[self._rows]
+
+    def step(self, tokens: Tokens, parents: Tokens) -> Float32Array:
+        """Logits [R, V] after one token each; row r goes on from row ``parents[r]`` of the last pass. Raises
+        DeviceError where a row leaves the text context, or a clip has more rows than it said."""
+        if self._state is None:
+            raise ValueError("a search begins with prompts")
+        from_rows = self._rows[parents]
+        if self._lengths[from_rows].max() >= self.longest:
+            raise DeviceError(f"A text does not fit in {self.longest} positions.")
+        rows = self._seated(self._owners[from_rows])
+        all_tokens = np.zeros(len(self._owners), np.int64)
+        all_parents = np.arange(len(self._owners))  # a row that nobody needs goes on by itself
+        all_tokens[rows], all_parents[rows] = tokens, from_rows
+        outputs = self._decoder.step(self._state, all_tokens, all_parents)
+        self._lengths += 1
+        self._rows = rows
+        return np.array(outputs[2].to_numpy()[rows])
+
+    def _seated(self, owners: Tokens) -> Tokens:
+        """A row of the graph for each row of the search: the clip's first, second, and so on."""
+        rows = np.zeros(len(owners), np.int64)
+        for clip in np.unique(owners):
+            mine, asked = np.flatnonzero(self._owners == clip), np.flatnonzero(owners == clip)
+            if len(asked) > len(mine):
+                raise DeviceError("A search has more rows than its clip asked for.")
+            rows[asked] = mine[: len(asked)]
+        return rows
