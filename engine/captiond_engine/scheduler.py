@@ -160,9 +160,7 @@ class Scheduler:
             await self._fail(batch, error)
             return
         except Exception as error:  # no fault of a device: what was asked of it cannot be answered
-            for taken in batch:
-                with taken.seat.boundary():
-                    raise error
+            self._refuse(batch, error)
             return
         self._longest_batch_s = max(self._longest_batch_s, took_s)
         self.capacity.measure(
@@ -175,13 +173,26 @@ class Scheduler:
         for taken, decoding in zip(batch, decodings, strict=True):
             self._answer(taken, decoding, took_s)
 
+    def _refuse(self, batch: list[Taken], error: Exception) -> None:
+        """One job of ``batch`` ends its stream. Of several it is not known which: each is tried alone."""
+        if len(batch) == 1:
+            with batch[0].seat.boundary():
+                raise error
+        else:
+            self._on_error(DeviceError(f"Of {len(batch)} passes together one cannot be decoded: {error!r}."))
+            self._give_back(batch)
+
     async def _fail(self, batch: list[Taken], error: DeviceError) -> None:
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self.failures, 10))
         self.failures += 1
         self._on_error(error)
-        for taken in batch:
-            self._answer(taken, None)
+        self._give_back(batch)
         await asyncio.sleep(pause)
+
+    def _give_back(self, batch: list[Taken]) -> None:
+        for taken in batch:
+            taken.seat.alone = taken.seat.alone or len(batch) > 1
+            self._answer(taken, None)
 
     def _answer(self, taken: Taken, decoding: Decoding | None, took_s: float = 0.0) -> None:
         """Give the stream its answer, unless it has left; a new stream in its slot is another one."""
@@ -192,6 +203,7 @@ class Scheduler:
             if decoding is None:
                 seat.stream.fail(taken.job)
             else:
+                seat.alone = False
                 took = round(took_s * SAMPLE_RATE_HZ)
                 seat.stream.complete(taken.job, decoding, queued_ms=taken.queued_ms, took=took)
             seat.on_events()

@@ -33,13 +33,18 @@ AHEAD = 3  # added to the urgency of a stream that reads ahead: after all that i
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """A stream at the device. ``changed_at``: when work was first due that the device has not taken yet."""
+    """A stream at the device.
+
+    ``changed_at``: when work was first due that the device has not taken yet. ``alone``: a batch with it has
+    failed, so that it goes without others until it has had an answer: they must not suffer for it.
+    """
 
     stream: Stream
     on_events: Callable[[], None]
     boundary: Callable[[], AbstractContextManager[None]]
     pace: Pace
     changed_at: float | None = None
+    alone: bool = False
 
     def look(self, now: float) -> None:
         """Follow what the stream has heard, and what of it was decoded."""
@@ -79,6 +84,8 @@ def take_batch(seats: Sequence[Seat], now: float, most: int, cost: BatchCost) ->
     for entry in due:
         if entry.urgency != due[0].urgency or not _has_room(batch, most, cost):
             break
+        if batch and (entry.seat.alone or batch[0].seat.alone):
+            continue
         with entry.seat.boundary():
             taken = _take(entry.seat, now)
             if taken is not None:

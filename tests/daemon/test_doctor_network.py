@@ -41,7 +41,7 @@ async def test_a_daemon_that_answers_says_how_it_is() -> None:
     async with house() as home:
         port = int(home.netloc.rpartition(":")[2])
         config = config_of(server={"port": port})
-        told(only(await asyncio.to_thread(network.port, config)), "ok", "is ready")
+        told(only(await asyncio.to_thread(network.port, config)), "ok", "is ready", "16 more would fit")
         told(only(await asyncio.to_thread(network.page, config)), "ok", "shows it")
         home.app.readiness.degrade("files", "The disk is full.")
         told(only(await asyncio.to_thread(network.port, config)), "warn", "The disk is full.")

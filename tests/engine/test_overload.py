@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
+import pytest
+from captiond_engine.errors import DeviceError
 from captiond_engine.pace import LONGEST_LEAD_S
 from captiond_engine.scheduler import Scheduler
 from captiond_engine.turns import LONGEST_BATCH_PASSES, LONGEST_BATCH_S
@@ -74,7 +78,7 @@ def test_nobody_is_passed_over_while_another_is_served_again_and_again(
 class Watched(TimedDevice):
     """Notes what was left waiting when each batch began."""
 
-    def __init__(self, *args: object, **options: object) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.speakers: list[Speaker] = []
         self.left: list[list[int]] = []
@@ -165,3 +169,48 @@ def test_a_stream_that_is_far_behind_is_no_file() -> None:
     after = [jobs for at, _, jobs in crowd.batches if at >= began and jobs[0].kind == "final"][:4]
     for earlier, later in pairwise(after):
         assert max(job.payload.end for job in earlier) <= max(job.payload.end for job in later) + S // 2
+
+
+class Poisoned(TimedDevice):
+    """Cannot take the passes of one slot, alone or among others."""
+
+    def __init__(self, *args: Any, error: Exception, slot: int, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._error, self._slot = error, slot
+
+    async def run(self, jobs: Sequence[Job]) -> list[Decoding]:
+        answers = await super().run(jobs)
+        if any(job.slot == self._slot for job in jobs):
+            raise self._error
+        return answers
+
+
+@pytest.mark.parametrize("error", [DeviceError("It refuses."), ValueError("a window of another shape")])
+def test_passes_that_fail_in_a_batch_cost_the_others_nothing(error: Exception) -> None:
+    """What cannot be decoded is tried without the others, and fails without them."""
+    scripts = [conversation(3, at=at) for at in (S, 3 * S, 3 * S, 3 * S)]  # three of them in one batch
+    device = Poisoned(dict(enumerate(scripts)), error=error, slot=1, cost_s=cost(0.05, 0.001))
+    broken: list[Exception] = []
+
+    @contextmanager
+    def boundary() -> Iterator[None]:
+        try:
+            yield
+        except ValueError as fault:
+            broken.append(fault)
+            speakers[1].answered.set()
+
+    def bound(found: list[Speaker], scheduler: Scheduler) -> None:
+        speakers.extend(found)
+        found[1].boundary = boundary
+
+    speakers: list[Speaker] = []
+    crowd = simulate(scripts, batch_limit=4, device=device, also=bound, closed=(0, 2, 3))
+    for slot in (0, 2, 3):
+        assert crowd.speakers[slot].words == [word.text for word in scripts[slot]]
+        assert not crowd.speakers[slot].lost
+    together = [jobs for _, _, jobs in crowd.batches if len(jobs) > 1]
+    assert any(job.slot == 1 for jobs in together for job in jobs)
+    assert sum(job.slot == 1 for jobs in together for job in jobs) == 1, "once, and then alone"
+    assert crowd.speakers[1].finals == []
+    assert bool(broken) == isinstance(error, ValueError)

@@ -52,6 +52,10 @@ def _daemon(address: str, version: str) -> Finding:
     status, body = _get(address, "/readyz") or (0, b"{}")
     told: dict[str, Any] = json.loads(body)
     text = f"captiond {version} answers at {address}"
+    load = told.get("load")
+    if isinstance(load, dict):
+        share, more = load.get("share", 0), load.get("more", 0)
+        text += f" (speakers need {share:.0%} of the device's time, {more} more would fit)"
     said = [str(each) for key in ("reasons", "degraded") for each in told.get(key, [])]
     if status == 200 and not said:
         return ok("port", f"{text} and is ready.")
