@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from max.driver import Buffer, Device
@@ -26,8 +26,9 @@ from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.step_decoder import tables
 
 TEXT_STEP, HEARD_STEP = 64, 250  # sizes of caches and of what is heard are multiples of these
-KEPT_STATES = 8  # sizes whose memory and recording are kept
+KEPT_STATES = 16  # sizes whose memory and recording are kept
 Tokens = NDArray[np.int64]
+T = TypeVar("T")
 
 
 class _Prompt(Protocol):
@@ -79,17 +80,28 @@ class State:
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a greedy decode chose: per row tokens with their end-of-text, and their log-probabilities;
-    probability of no speech [B]; logits [B, V] after the prompts, before suppression."""
+    probability of no speech [B]; ``logits`` float32 [R, V] after the prompts, before suppression, the rows'
+    own first. They stay on the device until they are asked for."""
 
     tokens: list[list[int]]
     log_probabilities: list[list[float]]
     no_speech: Float32Array
-    first_logits: Float32Array
+    logits: Buffer
+
+    @property
+    def first_logits(self) -> Float32Array:
+        """Logits [B, V] after the prompts."""
+        return np.array(self.logits.to_numpy()[: len(self.tokens)])
 
 
 def rounded_up(count: int, step: int, most: int) -> int:
     """``count`` as a multiple of ``step``, but at most ``most``. ``count`` is at most ``most``."""
     return min(most, -(-count // step) * step)
+
+
+def _filled(values: Sequence[T], rows: int) -> list[T]:
+    """``values``, the last of them as often as it takes to be ``rows``."""
+    return [*values, *[values[-1]] * (rows - len(values))]
 
 
 class StepDecoder:
@@ -126,8 +138,9 @@ class StepDecoder:
         room: int,
         suppress: tuple[Float32Array, Float32Array],
         no_speech: int,
-    ) -> tuple[State, Float32Array, Float32Array]:
-        """Read the prompts. Gives the state, logits [B, V] and probability of no speech [B].
+    ) -> tuple[State, Buffer, Float32Array]:
+        """Read the prompts. Gives the state, logits [R, V], the first B after each prompt, and probability of
+        no speech [B].
 
         ``room``: tokens after the longest prompt; ``suppress``: masks of the first token and of all. Raises
         DeviceError.
@@ -137,6 +150,7 @@ class StepDecoder:
             raise DeviceError(
                 f"{room} tokens after a prompt of {longest} do not fit in {self._config.n_text_ctx}."
             )
+        heard[0].check(heard[1])
         state = self._hear(rows, longest + room, *heard)
         tokens = np.zeros((rows, longest), np.int64)
         for row, prompt in enumerate(prompts):
@@ -160,7 +174,7 @@ class StepDecoder:
             *self._memory(state),
         )
         self._feed(state, outputs)
-        return state, outputs[2].to_numpy()[:rows], outputs[3].to_numpy()[rows:, 0]
+        return state, outputs[2], self.read(outputs[3])[rows:, 0].copy()
 
     def step(self, state: State, tokens: Tokens | None = None, parents: Tokens | None = None) -> list[Buffer]:
         """One more token of each row: what the last pass chose, or ``tokens`` [B]. Row b goes on from row
@@ -210,9 +224,13 @@ class StepDecoder:
     ) -> Said:
         """Likeliest token after likeliest token, up to ``most`` a row. ``control``: end-of-text, no-speech.
 
-        The device is asked only every ``look_every`` tokens whether all rows have ended.
+        The device is asked only every ``look_every`` tokens whether all rows have ended. Where passes are
+        recorded rows are filled up to a power of two, so that few sizes serve all.
         """
         end, no_speech = control
+        rows, asked = (1 << (len(prompts) - 1).bit_length() if self.record else len(prompts)), len(prompts)
+        prompts, starts = _filled(prompts, rows), _filled(starts, rows)
+        heard = heard[0], _filled(heard[1], rows)
         state, logits, silence = self.begin(prompts, starts, heard, most, suppress, no_speech)
         firsts = [len(prompt) - 1 for prompt in prompts]
         done = 1
@@ -220,14 +238,14 @@ class StepDecoder:
             for _ in range(min(look_every, most - done)):
                 self.step(state)
                 done += 1
-        said, likely = state.said.to_numpy(), state.said_log_probabilities.to_numpy()
+        said, likely = self.read(state.said), self.read(state.said_log_probabilities)
         tokens, values = [], []
-        for row, first in enumerate(firsts):
+        for row, first in enumerate(firsts[:asked]):
             text = said[row, first : first + done].tolist()
             text = text[: text.index(end) + 1] if end in text else text
             tokens.append(text)
             values.append(likely[row, first : first + len(text)].tolist())
-        return Said(tokens, values, silence.copy(), logits.copy())
+        return Said(tokens, values, silence[:asked], logits)
 
     # --- memory -------------------------------------------------------------------------------------
 
@@ -319,8 +337,15 @@ class StepDecoder:
         return state.recorded
 
     def _all_ended(self, state: State, firsts: Sequence[int], done: int, end: int) -> bool:
-        said = state.said.to_numpy()  # waits for the device
+        said = self.read(state.said)  # waits for the device
         return all(end in said[row, first : first + done] for row, first in enumerate(firsts))
+
+    def read(self, buffer: Buffer) -> NDArray[Any]:
+        """An array of the host. On a GPU a pass that was started may fail only here. Raises DeviceError."""
+        try:
+            return buffer.to_numpy()
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(f"The device failed: {error}.") from error
 
     def _put(self, array: NDArray[Any]) -> Buffer:
         return Buffer.from_numpy(np.ascontiguousarray(array)).to(self._device)
@@ -354,7 +379,7 @@ class StepPasses:
         widths = [clip.width for clip in clips]
         self._owners = np.repeat(np.arange(len(clips)), widths)  # of each of the graph's rows: its clip
         self._rows = np.cumsum([0, *widths[:-1]])  # of each row of the search: the graph's
-        spread = [clips[owner] for owner in self._owners]
+        spread = [clip for clip in clips for _ in range(clip.width)]
         seats = [self._heard[1][clip.window] for clip in spread]
         prompts = [clip.prompt.tokens for clip in spread]
         self._lengths = np.array([len(prompt) for prompt in prompts])
@@ -365,7 +390,7 @@ class StepPasses:
         self._state, logits, silence = self._decoder.begin(
             prompts, starts, (self._heard[0], seats), room, (self._nothing, self._nothing), self._no_speech
         )
-        return logits[self._rows], silence[self._rows]
+        return np.array(self._decoder.read(logits)[self._rows]), silence[self._rows]
 
     def step(self, tokens: Tokens, parents: Tokens) -> Float32Array:
         """Logits [R, V] after one token each; row r goes on from row ``parents[r]`` of the last pass. Raises
@@ -382,7 +407,7 @@ class StepPasses:
         outputs = self._decoder.step(self._state, all_tokens, all_parents)
         self._lengths += 1
         self._rows = rows
-        return np.array(outputs[2].to_numpy()[rows])
+        return np.array(self._decoder.read(outputs[2])[rows])
 
     def _seated(self, owners: Tokens) -> Tokens:
         """A row of the graph for each row of the search: the clip's first, second, and so on."""

@@ -11,6 +11,7 @@ import pytest
 from captiond_engine.decoding.rules import Suppression
 from captiond_engine.errors import DeviceError
 from captiond_engine.types import Precision
+from captiond_engine.whisper import step_passes
 from captiond_engine.whisper.decoder import BLOCKED
 from captiond_engine.whisper.model import Encoding, Greedy, Prompt, WhisperModel
 from captiond_engine.whisper.step_decoder import tables
@@ -155,8 +156,9 @@ def recording(steps: StepDecoder, *, runs: bool) -> tuple[StepDecoder, Recorder]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runs", [True, False])
-def test_replayed_passes_say_what_the_loop_says(runs: bool) -> None:
+def test_replayed_passes_say_what_the_loop_says(runs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decodes of several sizes in turn, each of them twice: more than are kept."""
+    monkeypatch.setattr(step_passes, "KEPT_STATES", 2)
     model = models.bundled_decoded_by("decode")
     steps, recorder = recording(models.bundled_steps(), runs=runs)
     for turn in range(2):
