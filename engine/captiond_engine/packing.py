@@ -24,7 +24,6 @@ from captiond_engine.vad.segmenter import Began, Ended, SegmenterSettings
 from captiond_engine.vad.voiced import RememberingDetector, Stretch
 
 QUIET = samples_from_ms(90)  # where a passage may be cut in two, as long as the segmenter's three windows
-REMEMBERED = samples_from_ms(10_000)  # voice that may yet turn out to have begun a segment
 
 
 class Speech(NamedTuple):
@@ -84,13 +83,15 @@ class Packer:
         self._longest = longest
         self._min_speech = min_speech
         self._silence = settings.silence
+        # How far before what was seen last a segment may yet begin.
+        self._reach = settings.pre_roll + settings.memory_windows * detector.window
         self._voice = RememberingDetector(detector, settings.hold_probability)
         capacity = max(longest, settings.max_segment) + settings.silence + RING_SLACK
         self._listener = Listener(self._voice, settings, capacity)
         self._began: Began | None = None
-        self._group: list[
-            Speech
-        ] = []  # may share a window with the speech that comes next; first one not short
+        self._group: list[Speech] = []  # the first is not short; may share a window with what comes next
+        self._given = 0  # the end of the newest passage
+        self._closed = False
 
     def hear(self, pcm: Float32Array) -> list[Passage]:
         """The next block."""
@@ -100,12 +101,13 @@ class Packer:
             # All speech that ends from now on ends too late for the group?
             if self._group and self._listener.seen - self._silence >= self._group[0].start + self._longest:
                 complete += self._close_group()
-        self._voice.forget(min(self.open_since, self.heard_until - REMEMBERED))
-        return complete
+        return self._give(complete)
 
     def close(self) -> list[Passage]:
         """No more audio will come."""
-        return self._follow(self._listener.interrupt(EndReason.END)) + self._close_group()
+        complete = self._follow(self._listener.interrupt(EndReason.END)) + self._close_group()
+        self._closed = True
+        return self._give(complete)
 
     @property
     def heard_until(self) -> int:
@@ -116,12 +118,20 @@ class Packer:
         """What was heard before this is silent, or part of a passage that was given."""
         if self._group:
             return self._group[0].start
-        return self._began.at if self._began is not None else self.heard_until
+        if self._began is not None:
+            return self._began.at
+        return self.heard_until if self._closed else max(self._given, self._listener.seen - self._reach)
 
     @property
     def held(self) -> int:
         """Samples that are kept."""
         return self._listener.ring.end - self._listener.ring.oldest
+
+    def _give(self, complete: list[Passage]) -> list[Passage]:
+        if complete:
+            self._given = complete[-1].speech.end
+        self._voice.forget(self.open_since)
+        return complete
 
     def _follow(self, boundaries: list[Began | Ended]) -> list[Passage]:
         complete: list[Passage] = []

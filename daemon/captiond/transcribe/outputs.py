@@ -7,7 +7,7 @@ that what was written is whole wherever it ends. Knows no engine and no audio.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Protocol, TextIO
 
@@ -98,19 +98,23 @@ class Folder:
         self._path = path
         self._forms = forms
         self._open: list[tuple[Form, TextIO]] = []
-        self._files = ExitStack()
 
     def prepare(self, sources: Sequence[Path]) -> None:
-        """Make the folder. Raises OutputError also where two recordings would be written to one file."""
-        taken: dict[Path, Path] = {source.resolve(): source for source in sources}
+        """Make the folder. Raises OutputError where one of ``sources`` or another's text would be lost."""
+        taken: dict[Path, Path] = {}
         for source in sources:
             for path in self._paths(source):
-                other = taken.setdefault(path.resolve(), source)
-                if other is not source:
+                if path.exists() and any(one.exists() and path.samefile(one) for one in sources):
                     raise OutputError(
-                        f"{source} and {other}: the text of one would be written over the other, {path}.",
-                        advice="Transcribe them apart, or into another folder.",
+                        f"{source}: its text would be written over a recording, {path}.",
+                        advice="Choose another folder.",
                     )
+                if path in taken:
+                    raise OutputError(
+                        f"{taken[path]} and {source}: their texts would be written over each other, {path}.",
+                        advice="Transcribe them apart, into different folders.",
+                    )
+                taken[path] = source
         try:
             self._path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -120,7 +124,7 @@ class Folder:
         self._open = []
         for form, path in zip(map(Form, self._forms), self._paths(source), strict=True):
             try:
-                file = self._files.enter_context(path.open("w", encoding="utf-8", newline="\n"))
+                file = path.open("w", encoding="utf-8", newline="\n")
             except OSError as error:
                 raise _unwritable(path, error) from None
             self._open.append((form, file))
@@ -132,7 +136,9 @@ class Folder:
 
     def end(self, heard_ms: int) -> str:
         names = ", ".join(file.name for _, file in self._open)
-        self._files.close()
+        for _, file in self._open:
+            with suppress(OSError):  # it was told when it was written
+                file.close()
         self._open = []
         return names
 

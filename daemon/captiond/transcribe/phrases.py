@@ -24,7 +24,8 @@ LINGER_MS = 500  # a subtitle stands on so long after its last word
 SENTENCE_ENDS, CLAUSE_ENDS = ".?!…。？！", ",;:、，；："
 CLOSING = "\"'”’)]»"
 # What a cut costs after a sentence, a pause or clause, any other word; and each phrase, so that they are few.
-AT_SENTENCE, AT_PAUSE, AT_WORD, EACH = 0.0, 1.0, 3.0, 1.5
+AT_SENTENCE, AT_PAUSE, AT_WORD, EACH = 0.0, 1.0, 3.0, 1.0
+INSIDE_SENTENCE = 1.2  # each end of a sentence within a phrase
 INSIDE_PAUSE = 2.0  # each second of pauses within a phrase
 TOO_SHORT = 2.0
 MOST_WORDS = 40  # in a phrase
@@ -115,8 +116,9 @@ def _phrase_cost(words: Words, pieces: Sequence[str]) -> float:
     if len(words) > 1 and (lasts_ms > LONGEST_MS or not _fits(printable("".join(pieces)).strip())):
         return float("inf")
     pauses_ms = sum(max(0, b.start_ms - a.end_ms - PAUSE_MS) for a, b in pairwise(words))
+    sentences = sum(_ends(word.text, SENTENCE_ENDS) for word in words[:-1])
     short = TOO_SHORT if lasts_ms < SHORTEST_MS else 0.0
-    return EACH + short + INSIDE_PAUSE * pauses_ms / 1000
+    return EACH + short + INSIDE_SENTENCE * sentences + INSIDE_PAUSE * pauses_ms / 1000
 
 
 def _fits(text: str) -> bool:
