@@ -98,13 +98,16 @@ def _last_word(said: str, code: int) -> str:
 def main() -> None:
     """The child: a request on standard input, a graph in a file."""
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    folder = Path(request.into).parent
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     _compile(request)
     os._exit(0)  # nothing is left to be done, and MAX takes a second to take leave
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(folder: Path) -> None:
+    """Whoever was to remove ``folder`` is gone, or waits for us no more."""
     sys.stdin.buffer.read()
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

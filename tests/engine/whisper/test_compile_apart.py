@@ -91,16 +91,20 @@ def test_its_input_ends_with_the_process_that_asked(tmp_path: Path) -> None:
     _until(lambda: pid_file.read_text() == "its input has ended")
 
 
-def test_the_compiler_ends_when_its_input_does() -> None:
+def test_the_compiler_ends_when_its_input_does_and_leaves_nothing(tmp_path: Path) -> None:
     script = (
         "import sys, time, threading\n"
         "from captiond_engine.whisper import compile_apart as apart\n"
         "apart._compile = lambda request: time.sleep(3600)\n"
         "apart.main()\n"
     )
-    request = b'{"kind": "encode", "config": {}, "on_gpu": false, "into": "nowhere"}\n'
-    done = subprocess.run([sys.executable, "-c", script], input=request, check=False, timeout=120)
+    work = tmp_path / "work"
+    (work / "cache").mkdir(parents=True)
+    request = {"kind": "encode", "config": {}, "on_gpu": False, "into": str(work / "graph.mef")}
+    line = json.dumps(request).encode() + b"\n"
+    done = subprocess.run([sys.executable, "-c", script], input=line, check=False, timeout=120)
     assert done.returncode == 1
+    assert not work.exists()
 
 
 def _until(condition: object) -> None:
