@@ -126,6 +126,7 @@ class StepDecoder:
         self._tables: dict[tuple[int, int], list[Buffer]] = {}
         self._keys = 0
         self._constant = self._put(np.zeros(1, np.int64))  # a token that nobody asks about, and step 0
+        self._copied: list[Buffer] = []
         self.why_not_recorded = ""
 
     # --- one decode ---------------------------------------------------------------------------------
@@ -158,8 +159,8 @@ class StepDecoder:
         bases = np.arange(rows) * longest
         last = bases + np.array([len(prompt) - 1 for prompt in prompts])
         wanted = np.concatenate([last, bases + np.array(starts)])
-        state.parents.inplace_copy_from(state.own)
-        state.suppress.inplace_copy_from(Buffer.from_numpy(np.ascontiguousarray(suppress[1])))
+        self._copy(state.parents, state.own)
+        self._copy(state.suppress, self._put(np.ascontiguousarray(suppress[1])))
         arrays = (tokens, np.zeros(rows, np.int64), wanted)
         outputs = self._run(
             self._step,
@@ -182,11 +183,11 @@ class StepDecoder:
         if self.record and state.recorded is None:
             self._record(state)
         if tokens is not None:
-            state.tokens.inplace_copy_from(Buffer.from_numpy(np.ascontiguousarray(tokens[:, None], np.int64)))
+            self._copy(state.tokens, self._put(np.ascontiguousarray(tokens[:, None], np.int64)))
         if parents is not None:
-            state.parents.inplace_copy_from(Buffer.from_numpy(np.ascontiguousarray(parents, np.int64)))
+            self._copy(state.parents, self._put(np.ascontiguousarray(parents, np.int64)))
         elif state.reordered:
-            state.parents.inplace_copy_from(state.own)
+            self._copy(state.parents, state.own)
         state.reordered = parents is not None
         inputs = self._inputs(state)
         recorded = self.record and state.recorded
@@ -264,8 +265,8 @@ class StepDecoder:
             self._forget(self._states.pop(next(iter(self._states))))
         beyond = np.arange(size[2]) >= np.array([seat.positions for seat in seats])[:, None]
         mask = np.where(beyond, BLOCKED, np.float32(0)).astype(np.float32)[:, None]
-        state.heard_mask.inplace_copy_from(Buffer.from_numpy(mask))
-        state.seats.inplace_copy_from(Buffer.from_numpy(np.array([seat.index for seat in seats], np.int64)))
+        self._copy(state.heard_mask, self._put(mask))
+        self._copy(state.seats, self._put(np.array([seat.index for seat in seats], np.int64)))
         self._run(self._listen, state.seats, *state.cross, *all_seats.buffers)
         return state
 
@@ -317,8 +318,20 @@ class StepDecoder:
 
     def _feed(self, state: State, outputs: Sequence[Buffer]) -> None:
         """What was chosen is what the next pass reads; copied on the device, in the order of its work."""
-        state.tokens.inplace_copy_from(outputs[0])
-        state.start.inplace_copy_from(outputs[1])
+        self._copy(state.tokens, outputs[0])
+        self._copy(state.start, outputs[1])
+
+    def _copy(self, target: Buffer, source: Buffer) -> None:
+        """Copy on the device, in the order of its work; the source is kept until something has been read.
+
+        On a CPU a copy by MAX 26.7 was seen to happen after the next run of a graph, or after its source was
+        gone; there NumPy copies.
+        """
+        if self._device.is_host:
+            np.copyto(target.to_numpy(), source.to_numpy())
+            return
+        target.inplace_copy_from(source)
+        self._copied.append(source)
 
     def _record(self, state: State) -> None:
         """Let the device record a pass of this size. Whether that also runs it does not matter: before the
@@ -343,7 +356,9 @@ class StepDecoder:
     def read(self, buffer: Buffer) -> NDArray[Any]:
         """An array of the host. On a GPU a pass that was started may fail only here. Raises DeviceError."""
         try:
-            return buffer.to_numpy()
+            array = buffer.to_numpy()
+            self._copied.clear()
+            return array
         except (RuntimeError, ValueError) as error:
             raise DeviceError(f"The device failed: {error}.") from error
 

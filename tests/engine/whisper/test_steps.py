@@ -132,7 +132,7 @@ class Recorder:
         outputs = self.execute(*inputs)
         if not self._runs:
             for buffer, content in zip(inputs[-8:], before, strict=True):
-                buffer.inplace_copy_from(Buffer.from_numpy(content))
+                np.copyto(buffer.to_numpy(), content)
         self._recorded[key] = inputs, outputs
         return outputs
 
@@ -141,7 +141,7 @@ class Recorder:
         assert [b._data_ptr() for b in inputs] == [b._data_ptr() for b in recorded]
         self.replays += 1
         for old, new in zip(outputs, self.execute(*recorded), strict=True):
-            old.inplace_copy_from(new)
+            np.copyto(old.to_numpy(), new.to_numpy())
 
     def release_captured_graph(self, key: int) -> None:
         del self._recorded[key]
@@ -208,7 +208,7 @@ def test_passes_of_a_search_give_the_logits_of_each_text(recorded: bool) -> None
             max_new_tokens=1,
         )
         np.testing.assert_allclose(logits, slow.first_logits.to_numpy(), atol=1e-3)
-        if len(owners) == 3:
+        if len(texts[0]) == len(clips[0].prompt.tokens):
             np.testing.assert_allclose(silence, slow.no_speech, atol=1e-4)
 
     check()
