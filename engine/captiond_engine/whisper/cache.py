@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from max.driver import Buffer, Device
@@ -76,6 +77,9 @@ class BufferPool:
         return [Buffer.zeros(shape, dtype, device=self._device) for shape, dtype in shapes]
 
 
+_TURNS = count(1)  # of all models, so that none takes another one's seat for its own
+
+
 @dataclass(frozen=True, slots=True)
 class Seat:
     """One window's place: ``index`` in the buffers, ``positions`` that were heard, ``turn`` of its use."""
@@ -91,31 +95,31 @@ class Seats:
     def __init__(self, config: WhisperConfig, device: Device, kept: DType = DType.float32) -> None:
         self._config, self._device, self._kept = config, device, kept
         self._turns: list[int] = []
-        self._turn = self._next = 0
+        self._next = 0
         self.buffers: tuple[Buffer, ...] = ()
 
-    def reserve(self, count: int) -> None:
-        """Make sure that ``count`` windows can be taken one after another without losing one of them."""
+    def reserve(self, rows: int) -> None:
+        """Make sure that ``rows`` windows can be taken one after another without losing one of them."""
         self._next = 0
-        if count <= len(self._turns):
+        if rows <= len(self._turns):
             return
         config = self._config
-        shape = (count, config.n_text_head, config.n_audio_ctx, HEAD_WIDTH)
+        shape = (rows, config.n_text_head, config.n_audio_ctx, HEAD_WIDTH)
         self.buffers, self._turns = (), []  # the old ones go before new ones come
         with no_room_for(f"{count} windows"):
             self.buffers = tuple(
                 Buffer.zeros(shape, self._kept, device=self._device) for _ in range(2 * config.n_text_layer)
             )
-        self._turns = [0] * count
+        self._turns = [0] * rows
 
-    def take(self, count: int, positions: int) -> tuple[Seat, ...]:
-        """Seats side by side for ``count`` windows of ``positions``. Whoever had them loses them."""
-        if self._next + count > len(self._turns):
-            self.reserve(count)
-        first, self._next = self._next, self._next + count
-        self._turn += 1
-        self._turns[first : self._next] = [self._turn] * count
-        return tuple(Seat(index, positions, self._turn) for index in range(first, self._next))
+    def take(self, rows: int, positions: int) -> tuple[Seat, ...]:
+        """Seats side by side for ``rows`` windows of ``positions``. Whoever had them loses them."""
+        if self._next + rows > len(self._turns):
+            self.reserve(rows)
+        first, self._next = self._next, self._next + rows
+        turn = next(_TURNS)
+        self._turns[first : self._next] = [turn] * rows
+        return tuple(Seat(index, positions, turn) for index in range(first, self._next))
 
     def check(self, seats: Sequence[Seat]) -> None:
         """Raise ValueError where one of ``seats`` was taken again since."""

@@ -209,3 +209,11 @@ def test_a_seat_that_is_not_there_is_an_error_and_the_model_goes_on(
         with pytest.raises(DeviceError):
             model.greedy(heard, [Prompt(PLAIN)])
     assert model.greedy(heard, [Prompt(PLAIN)]).tokens == before.tokens
+
+
+def test_an_encoding_of_another_model_is_refused() -> None:
+    one, other = (models.bundled_decoded_by(kind) for kind in ("decode_float32", "decode"))
+    heard = one.encode(mels(0, 1))
+    other.encode(mels(0, 1))
+    with pytest.raises(ValueError, match="seat"):
+        other.greedy(heard, [Prompt(PLAIN)])
