@@ -10,7 +10,8 @@ from captiond_engine.models import BUNDLED
 from captiond_engine.progress import ProgressEvent
 from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.graphs import ROW_DECODERS, GraphCompiler, GraphStore
+from captiond_engine.whisper.graph_store import GraphStore
+from captiond_engine.whisper.graphs import ROW_DECODERS, GraphCompiler
 from captiond_engine.whisper.loading import (
     build_with,
     decoders,

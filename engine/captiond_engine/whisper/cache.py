@@ -106,7 +106,7 @@ class Seats:
         config = self._config
         shape = (rows, config.n_text_head, config.n_audio_ctx, HEAD_WIDTH)
         self.buffers, self._turns = (), []  # the old ones go before new ones come
-        with no_room_for(f"{count} windows"):
+        with no_room_for(f"{rows} windows"):
             self.buffers = tuple(
                 Buffer.zeros(shape, self._kept, device=self._device) for _ in range(2 * config.n_text_layer)
             )
