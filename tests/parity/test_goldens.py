@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from captiond_engine.audio.mel import log_mel
+from captiond_engine.engine import Engine
+from captiond_engine.types import PromptSpec
+from captiond_engine.whisper.loading import build_model
 from captiond_engine.whisper.model import Prompt
+from max.driver import CPU
 
+from tests.engine.whisper import files
 from tests.parity import clips, models, seeded, tasks
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -79,3 +84,45 @@ def test_seeded_models_hear_the_references_languages(size: str) -> None:
             [value for _, value in row], abs=1e-4
         )
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["folder", "bin", "pt"])
+def test_a_model_in_any_form_runs_in_the_engine(tmp_path: Path, form: str) -> None:
+    """From files as they are published, float16, to a text: 128 mels, a hundred languages, unequal depths."""
+    size = "mini-v3"
+    if size not in models.sizes():
+        pytest.skip(f"{size} is not among CAPTIOND_PARITY_SIZES")
+    config, tokenizer = seeded.config_of(size), seeded.tokenizer_of(size)
+    narrow = {name: array.astype(np.float16) for name, array in models.seeded_tensors(size).items()}
+    if form == "pt":
+        path = files.write_openai(tmp_path / "mini.pt", narrow, config)
+    else:
+        settings, pickled = files.hugging_face_config(config), form == "bin"
+        path = files.write_hugging_face(
+            tmp_path / "mini", narrow, config=settings, pickled=pickled, shards=1 + pickled
+        )
+        files.write_vocabulary(path, tokenizer, one_file=form == "folder")
+        rules: dict[str, Any] = {"is_multilingual": True, "no_timestamps_token_id": tokenizer.no_timestamps}
+        rules |= {"suppress_tokens": [], "begin_suppress_tokens": []}
+        (path / "generation_config.json").write_text(json.dumps(rules), encoding="utf-8")
+    engine = Engine.load(str(path), device="cpu", download=False)
+    try:
+        assert (engine.traits.mels, len(engine.traits.languages)) == (128, 100)
+        pcm = clips.bundled()[0].pcm
+        decoding = engine.decode_clip(pcm, window="full", prompt=PromptSpec("auto"))
+        again = engine.decode_clip(pcm, window="full", prompt=PromptSpec(decoding.language))
+    finally:
+        engine.close()
+    assert decoding.tokens == again.tokens
+    assert decoding.language in tokenizer.languages
+    assert engine.tokenizer.decode(decoding.tokens) == tokenizer.decode(decoding.tokens)
+    if form != "pt":  # whose rules are the reference's own
+        wide = {name: array.astype(np.float32) for name, array in narrow.items()}
+        model = build_model(config, wide, CPU(), tokenizer)
+        prompt = Prompt(tuple(tokenizer.prompt(PromptSpec(), language=decoding.language)[0]))
+        expected = model.greedy(model.encode(log_mel(pcm, 128, 3000)[None]), [prompt])
+        assert [token for token in expected.tokens[0] if token != tokenizer.end_of_text] == list(
+            decoding.tokens
+        )
+        assert len(decoding.tokens) > 10

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from captiond_engine.whisper.config import WhisperConfig
+from captiond_engine.whisper.tokens import WhisperTokenizer, byte_characters
 from captiond_engine.whisper.weights import expected_shapes
 from numpy.typing import NDArray
 
@@ -145,6 +146,26 @@ def write_weights(path: Path, named: Mapping[str, Array]) -> None:
         keys = {name: str(index) for index, name in enumerate(named)}
         content = {name: torch_tensor(array, keys[name]) for name, array in named.items()}
         write_zip(path, pickled(content), _storages(named, keys))
+
+
+def write_vocabulary(folder: Path, tokenizer: WhisperTokenizer, *, one_file: bool) -> Path:
+    """vocab.json and added_tokens.json of a published vocabulary, or the tokenizer.json of the same."""
+    character = {byte: shown for shown, byte in byte_characters().items()}
+    plain = {
+        "".join(character[byte] for byte in tokenizer._bytes([token])): token
+        for token in range(tokenizer.end_of_text)
+    }
+    added = dict(tokenizer.specials)
+    folder.mkdir(exist_ok=True)
+    if one_file:
+        entries = [{"id": i, "content": name, "special": True} for name, i in added.items()]
+        content = {"model": {"type": "BPE", "vocab": plain}, "added_tokens": entries}
+        (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+        return folder
+    plain["<|endoftext|>"] = added.pop("<|endoftext|>")
+    (folder / "vocab.json").write_text(json.dumps(plain), encoding="utf-8")
+    (folder / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")
+    return folder
 
 
 # --- PyTorch's zip, its pickle written opcode by opcode ------------------------------------------------

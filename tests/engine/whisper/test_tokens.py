@@ -17,6 +17,8 @@ from captiond_engine.whisper.tokens import MAX_HINT_TOKENS, WhisperTokenizer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.engine.whisper import files
+
 ENGLISH, MULTILINGUAL, LARGE_V3 = 51_864, 51_865, 51_866
 ALL = (ENGLISH, MULTILINGUAL, LARGE_V3)
 
@@ -245,26 +247,8 @@ def test_bytes_that_are_no_text_spoil_only_their_own_word() -> None:
 
 
 def _hub_files(folder: Path, vocabulary: int, *, one_file: bool) -> Path:
-    """vocab.json and added_tokens.json of the published vocabulary, or the tokenizer.json of the same."""
-    from captiond_engine.whisper.tokens import byte_characters
-
-    tokenizer = tokenizer_of(vocabulary)
-    character = {byte: shown for shown, byte in byte_characters().items()}
-    plain = {
-        "".join(character[byte] for byte in tokenizer._bytes([token])): token
-        for token in range(tokenizer.end_of_text)
-    }
-    added = dict(tokenizer.specials)
-    folder.mkdir(exist_ok=True)
-    if one_file:
-        entries = [{"id": i, "content": name, "special": True} for name, i in added.items()]
-        content = {"model": {"type": "BPE", "vocab": plain}, "added_tokens": entries}
-        (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
-        return folder
-    plain["<|endoftext|>"] = added.pop("<|endoftext|>")
-    (folder / "vocab.json").write_text(json.dumps(plain), encoding="utf-8")
-    (folder / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")
-    return folder
+    """Vocabulary files of the published vocabulary."""
+    return files.write_vocabulary(folder, tokenizer_of(vocabulary), one_file=one_file)
 
 
 def _own(folder: Path, vocabulary: int, generation: dict[str, Any] | None = None) -> WhisperTokenizer:
