@@ -11,7 +11,7 @@ made on the host (``tables``): no comparison of broadcast operands inside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from max.dtype import DType
@@ -109,10 +109,11 @@ def _input_types(config: WhisperConfig, device: DeviceRef, kept: DType) -> list[
 
 def _read_inputs(config: WhisperConfig, graph: Graph) -> _Inputs:
     depth = config.n_text_layer
+    names = [field.name for field in fields(_Inputs)]
     tensors = [layers.tensor_of(value) for value in graph.inputs[: TENSORS + 2 * depth]]
     buffers = [layers.buffer_of(value) for value in graph.inputs[TENSORS + 2 * depth :]]
     return _Inputs(
-        *tensors[:TENSORS],
+        **dict(zip(names[:TENSORS], tensors[:TENSORS], strict=True)),
         cross=tensors[TENSORS:],
         said=buffers[0],
         said_log_probabilities=buffers[1],
