@@ -109,11 +109,12 @@ def guarded(run: Callable[[], Any], needs_s: float, left_s: Callable[[], float])
 
 def parts(options: argparse.Namespace, lab: Lab) -> list[Part]:
     """What is measured, in order of worth."""
-    main = "bfloat16" if "bfloat16" in options.precisions else options.precisions[0]
+    precisions: list[Precision] = options.precisions  # argparse has checked them
+    main: Precision = "bfloat16" if "bfloat16" in precisions else precisions[0]
     largest = next(size for size in (TURBO, "small", "base", "tiny", "demo-en") if size in options.sizes)
     found: list[Part] = []
     asked = options.parts
-    for precision in options.precisions:
+    for precision in precisions:
         if "parity" in asked and "demo-en" in options.sizes:
             found.append((f"parity demo-en {precision}", 10, lambda p=precision: parity.bundled(lab, p)))  # type: ignore[misc]
         if "parity" in asked and "tiny" in options.sizes:

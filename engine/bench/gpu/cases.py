@@ -29,12 +29,10 @@ class Case:
 
 
 def config_of(size: str) -> WhisperConfig:
-    """Published dimensions (openai-whisper ``model.py``; large-v3-turbo: its checkpoint's ``dims``)."""
+    """Published dimensions, with all layers."""
     if size == "demo-en":
         return read_checkpoint(BUNDLED / size).config
-    if size == TURBO:
-        return WhisperConfig(128, 1500, 1280, 20, 32, 51_866, 448, 1280, 20, 4)
-    return seeded.config_of(size)
+    return seeded.DIMENSIONS[size]
 
 
 def case_of(size: str, *, filled: bool = True) -> Case:
@@ -42,11 +40,12 @@ def case_of(size: str, *, filled: bool = True) -> Case:
     config = config_of(size)
     if size == "demo-en":
         return Case(size, config, read_checkpoint(BUNDLED / size).tensors, (50_257, 50_362))
+    prompt, _ = seeded.prompts_of(size)[0]
     if not filled:
         zeros = {name: np.zeros(shape, np.float32) for name, shape in expected_shapes(config).items()}
-        return Case(size, config, zeros, seeded.START)
-    tensors = seeded.tensors_of(size) if size in seeded.SEEDS else _repeated(config)
-    return Case(size, config, tensors, seeded.START)
+        return Case(size, config, zeros, prompt)
+    whole = seeded.config_of(size) == config  # some are seeded with fewer layers
+    return Case(size, config, seeded.tensors_of(size) if whole else _repeated(config), prompt)
 
 
 def _repeated(config: WhisperConfig) -> dict[str, Float32Array]:

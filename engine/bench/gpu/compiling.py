@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from captiond_engine.progress import silent
 from captiond_engine.types import Precision
-from captiond_engine.whisper.graphs import GraphCompiler, GraphStore, graph_key, plain
+from captiond_engine.whisper.graph_store import GraphStore
+from captiond_engine.whisper.graphs import GraphCompiler, facts_of, machine_of, plain, sketch
 from captiond_engine.whisper.loading import choose_device
 from max._mlir_context import ensure_default_mlir_context
 from max.driver import Device
@@ -39,10 +41,19 @@ def wanted(sizes: Sequence[str], precisions: Sequence[Precision]) -> list[Wanted
     return found
 
 
+@cache
+def key_of(size: str, kind: str, precision: Precision, device: Device) -> str:
+    """What the graph is stored under; its text is made for that, which takes seconds for the largest."""
+    case, named = case_of(size, filled=False), plain(kind, precision)
+    with ensure_default_mlir_context():
+        text, _ = sketch(named, case.config, case.tensors, device)
+    return facts_of(named, case.config, text, machine_of(device)).key
+
+
 def compile_one(size: str, kind: str, precision: Precision, device: str) -> None:
     """Compile and store one graph; used in a process of its own."""
     case = case_of(size, filled=False)
-    compiler = GraphCompiler(choose_device(device), GraphStore(), silent)
+    compiler = GraphCompiler(choose_device(device), GraphStore(), silent, shipped=None)
     with ensure_default_mlir_context():
         compiler.make(plain(kind, precision), case.config, case.tensors)
 
@@ -56,9 +67,7 @@ def compile_all(
     took: dict[str, Any] = {}
     waiting = []
     for one in asked:
-        size, kind, precision = one
-        config = case_of(size, filled=False).config
-        if store.load(graph_key(plain(kind, precision), config, driver)) is None:
+        if store.load(key_of(*one, driver)) is None:
             waiting.append(one)
         else:
             took[_name(one)] = "stored"

@@ -63,9 +63,10 @@ def bundled(lab: Lab, precision: Precision) -> dict[str, Any]:
 
 def random_weights(lab: Lab, precision: Precision, size: str = "tiny") -> dict[str, Any]:
     """Seeded weights, batch 3, prompts and audio of unequal length: many near-ties, a hard case."""
-    subject, rows = lab.subject(size, precision), _golden(size)["rows"]
-    prompts = [Prompt(p, s) for p, s in zip(seeded.PROMPTS, seeded.START_INDICES, strict=True)]
-    encoding = subject.encode(seeded.mels())
+    subject, prompts = lab.subject(size, precision), [Prompt(*prompt) for prompt in seeded.prompts_of(size)]
+    rows = _golden(size)["rows"][: len(prompts)]  # after them come those of other tasks
+    subject.model.tokenizer = seeded.tokenizer_of(size)  # whose end-of-text ends the goldens
+    encoding = subject.encode(seeded.mels_of(size))
     answer = subject.model.greedy(encoding, prompts, max_new_tokens=40)
     logits = answer.first_logits.to_numpy()
     theirs = [row["tokens"] for row in rows]

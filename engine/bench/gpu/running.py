@@ -16,7 +16,8 @@ import numpy as np
 from captiond_engine.decoding.rules import Suppression
 from captiond_engine.progress import silent
 from captiond_engine.types import Float32Array, Precision
-from captiond_engine.whisper.graphs import GraphCompiler, GraphStore, graph_key, plain
+from captiond_engine.whisper.graph_store import GraphStore
+from captiond_engine.whisper.graphs import GraphCompiler, plain
 from captiond_engine.whisper.loading import build_with, make_step_decoder, plain_choice
 from captiond_engine.whisper.model import Encoding, Prompt, WhisperModel
 from captiond_engine.whisper.step_passes import Said, StepDecoder
@@ -24,6 +25,7 @@ from max._mlir_context import ensure_default_mlir_context
 from max.driver import Device
 
 from engine.bench.gpu.cases import Case, case_of
+from engine.bench.gpu.compiling import key_of
 
 NEW_TOKENS = 50
 
@@ -61,9 +63,9 @@ class Lab:
     def _need(self, size: str, precision: Precision, *kinds: str) -> None:
         if self.compile_here:
             return
-        config, store = case_of(size, filled=False).config, GraphStore()
+        store = GraphStore()
         for kind in kinds:
-            if store.load(graph_key(plain(kind, precision), config, self.device)) is None:
+            if store.load(key_of(size, kind, precision, self.device)) is None:
                 raise Skipped(f"{size}: the {plain(kind, precision)} graph was not compiled in time")
 
     def steps(self, subject: Subject) -> StepDecoder:
