@@ -1,12 +1,8 @@
 """What a search on the host costs beside the graph's own greedy loop: time a token, in turn within one run.
 
 Run: ``python -m engine.bench.searches --cases demo-en,tiny``. One window of 30 s, 50 tokens without an end,
-<<<<<<< HEAD
-batch 1. On the host: the same tokens pass by pass; with timestamps' rules; drawn five times; five beams.
-=======
 batch 1. On the host: the same greedy tokens pass by pass; with timestamps' rules; drawn five times; five
 beams.
->>>>>>> gpufix
 """
 
 from __future__ import annotations

@@ -186,11 +186,7 @@ def attend(
 
 def has_flash(bank: WeightBank) -> bool:
     """Whether ``flash`` runs here. Its kernel is a GPU's; float32 keeps the plain form, as it is exact."""
-<<<<<<< HEAD
-    return bool(bank.device.is_gpu()) and bank.dtype != F32
-=======
     return bool(bank.device.is_gpu() and bank.dtype != F32)
->>>>>>> gpufix
 
 
 def flash(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | None = None) -> TensorValue:

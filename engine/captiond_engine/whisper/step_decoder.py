@@ -113,11 +113,7 @@ def _read_inputs(config: WhisperConfig, graph: Graph) -> _Inputs:
     tensors = [layers.tensor_of(value) for value in graph.inputs[: TENSORS + 2 * depth]]
     buffers = [layers.buffer_of(value) for value in graph.inputs[TENSORS + 2 * depth :]]
     return _Inputs(
-<<<<<<< HEAD
-        **dict(zip((field.name for field in fields(_Inputs)), tensors[:TENSORS], strict=False)),
-=======
         **dict(zip(names[:TENSORS], tensors[:TENSORS], strict=True)),
->>>>>>> gpufix
         cross=tensors[TENSORS:],
         said=buffers[0],
         said_log_probabilities=buffers[1],

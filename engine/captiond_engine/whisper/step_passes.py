@@ -356,7 +356,7 @@ class StepDecoder:
     def read(self, buffer: Buffer) -> NDArray[Any]:
         """An array of the host. On a GPU a pass that was started may fail only here. Raises DeviceError."""
         try:
-            array = buffer.to_numpy()
+            array: NDArray[Any] = buffer.to_numpy()
             self._copied.clear()
             return array
         except (RuntimeError, ValueError) as error:
@@ -394,11 +394,7 @@ class StepPasses:
         widths = [clip.width for clip in clips]
         self._owners = np.repeat(np.arange(len(clips)), widths)  # of each of the graph's rows: its clip
         self._rows = np.cumsum([0, *widths[:-1]])  # of each row of the search: the graph's
-<<<<<<< HEAD
-        spread = [clip for clip in clips for _ in range(clip.width)]
-=======
         spread = [clips[owner] for owner in self._owners.tolist()]
->>>>>>> gpufix
         seats = [self._heard[1][clip.window] for clip in spread]
         prompts = [clip.prompt.tokens for clip in spread]
         self._lengths = np.array([len(prompt) for prompt in prompts])
