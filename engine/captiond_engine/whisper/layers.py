@@ -229,7 +229,8 @@ def convolve(bank: WeightBank, x: TensorValue, name: str, *, stride: int) -> Ten
     graph is compiled for another processor (MAX 26.7 packs its filters for the one that compiles).
     """
     kernel = bank.take(f"{name}.weight")  # [E, C, 3]
-    filters = bank.derived(f"{name}.filters", np.transpose(kernel, (0, 2, 1)).reshape(len(kernel), -1))
+    matrix = np.transpose(kernel, (0, 2, 1)).reshape(len(kernel), -1)
+    filters = None if bank.split else bank.derived(f"{name}.filters", matrix)
     rows, hops, channels = x.shape
     count, width = hops // stride, int(channels)
     nothing = ops.broadcast_to(ops.constant(0.0, F32, device=bank.device), [rows, 1, width])
@@ -238,7 +239,10 @@ def convolve(bank: WeightBank, x: TensorValue, name: str, *, stride: int) -> Ten
     seen = [ops.rebind(before, [rows, count, width]), own]
     if stride == 1:
         seen.append(ops.rebind(ops.concat([own[:, 1:, :], nothing], axis=1), [rows, count, width]))
-    return ops.concat(seen, axis=2) @ ops.transpose(filters, 0, 1) + bank.weight(f"{name}.bias")
+    beside = ops.concat(seen, axis=2)
+    if filters is None:
+        return exact_product(bank, beside, f"{name}.filters", matrix) + bank.weight(f"{name}.bias")
+    return beside @ ops.transpose(filters, 0, 1) + bank.weight(f"{name}.bias")
 
 
 def buffer_of(value: object) -> BufferValue:
