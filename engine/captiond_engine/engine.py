@@ -104,7 +104,7 @@ class Engine:
         progress: Progress = silent,
     ) -> Engine:
         """Load, compile where needed, check and warm up. Blocks for seconds to minutes; call it in a thread,
-        after ``import_max`` in the main one. ``precision`` is that of the decoder's weights on a CPU; what
+        after ``import_max`` in the main one. ``precision`` is that of weights, as far as there is one; what
         is really run stands in ``info``.
 
         Raises ModelError (also not found, hub unreachable) and DeviceError.
