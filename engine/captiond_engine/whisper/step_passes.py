@@ -253,6 +253,7 @@ class StepDecoder:
     def _hear(self, rows: int, context: int, all_seats: Seats, seats: Sequence[Seat]) -> State:
         """The state of this size, its rows hearing ``seats``."""
         config = self._config
+        all_seats.check(seats)
         most = max(seat.positions for seat in seats)
         size = (
             rows,

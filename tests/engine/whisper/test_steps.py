@@ -12,12 +12,16 @@ import pytest
 from captiond_engine.decoding.rules import Suppression
 from captiond_engine.errors import DeviceError
 from captiond_engine.types import Precision
-from captiond_engine.whisper import step_passes
+from captiond_engine.whisper import decoder, encoder, step_decoder, step_passes
+from captiond_engine.whisper.cache import Seats
+from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import BLOCKED
 from captiond_engine.whisper.model import Encoding, Greedy, Prompt, WhisperModel
 from captiond_engine.whisper.step_decoder import tables
 from captiond_engine.whisper.step_passes import Said, StepDecoder, StepPasses, rounded_up
-from max.driver import Buffer
+from max.driver import CPU, Buffer
+from max.dtype import DType
+from max.graph import DeviceRef
 
 from tests.engine.whisper.test_decoders import BATCHES, END, PLAIN, mels
 from tests.parity import models
@@ -42,6 +46,29 @@ def test_tables_put_each_token_in_its_place_and_hide_what_comes_after(tokens: in
 @pytest.mark.parametrize(("count", "size"), [(1, 64), (64, 64), (65, 128), (448, 448), (440, 448)])
 def test_sizes_are_few_and_never_above_the_context(count: int, size: int) -> None:
     assert rounded_up(count, 64, 448) == size
+
+
+@pytest.mark.parametrize("kept", [DType.float32, DType.bfloat16])
+def test_all_graphs_take_the_seats_as_they_are_made(kept: DType) -> None:
+    """The same buffers go to the encoder, the greedy loop and the graph that hands them to the steps."""
+    config, device = WhisperConfig(80, 6, 128, 2, 1, 51_864, 8, 128, 2, 3), DeviceRef.CPU()
+    seats, count = Seats(config, CPU(), kept), 2 * config.n_text_layer
+    seats.reserve(2)
+    listening, bank = step_decoder.build_listen(config, {}, device, kept)
+    taken = {
+        "encoder": encoder.input_types(config, device, kept)[2:],
+        "loop": decoder._input_types(config, device, kept)[-count:],
+        "listen": [value.type for value in listening.inputs][-count:],
+    }
+    assert not bank.registry
+    for types in taken.values():
+        assert len(types) == len(seats.buffers)
+        for buffer, wanted in zip(seats.buffers, types, strict=True):
+            assert wanted.dtype == buffer.dtype
+            assert [int(dim) for dim in wanted.shape[1:]] == list(buffer.shape[1:])
+    heard = [value.type for value in listening.inputs][1 : 1 + count]
+    read = step_decoder._input_types(config, device, kept)[step_decoder.TENSORS :][:count]
+    assert [(t.dtype, t.shape) for t in heard] == [(t.dtype, t.shape) for t in read]
 
 
 def heard(model: WhisperModel, encoding: Encoding) -> Any:
