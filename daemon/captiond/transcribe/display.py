@@ -73,13 +73,17 @@ class Display:
 
     def end(self, heard_ms: int, written: str = "") -> None:
         """The recording is done; ``written``: where its text is."""
-        if self._region is not None:
-            self._region.draw([])
+        self.erase()
         took_s = self._clock() - self._began_s
         where = f" -> {printable(written)}" if written else ""
         speed = f" ({_speed(heard_ms, took_s)})" if took_s > 0 else ""
         if not self._quiet:
             self._note(f"{self._name}: {clock(heard_ms)} in {clock(round(took_s * 1000))}{speed}{where}")
+
+    def erase(self) -> None:
+        """Nothing is being transcribed now."""
+        if self._region is not None:
+            self._region.draw([])
 
     def note(self, text: str) -> None:
         """A line for people, whatever they asked for: something went wrong."""

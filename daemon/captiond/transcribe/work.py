@@ -60,6 +60,7 @@ class Work:
             async with open_source(path) as audio:
                 await self._written(path, audio, f"{number}/{count} {self.name}" if count > 1 else self.name)
         except AudioError as error:
+            self.display.erase()
             self.display.note(f"captiond: {error}")
             return False
         if self._lost:
@@ -69,7 +70,6 @@ class Work:
     async def _written(self, path: Path, audio: AudioFile, title: str) -> None:
         """Raises AudioError when what could be read is written."""
         stream = NOT_IN_A_NAME.sub("-", "stdin" if path == STANDARD_INPUT else path.name)[:64]
-        written = ""
         self._output.begin(path)
         self.display.begin(title, audio.length_ms)
         try:
@@ -85,7 +85,7 @@ class Work:
                 )
         finally:
             written = self._output.end(self._heard_ms)
-            self.display.end(self._heard_ms, written)
+        self.display.end(self._heard_ms, written)
 
     def _tell(self, event: wire.Event) -> None:
         self._output.put(event)
