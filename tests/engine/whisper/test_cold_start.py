@@ -21,7 +21,7 @@ from captiond_engine.whisper.compile_apart import Request
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.graph_store import GraphStore
 from captiond_engine.whisper.graphs import facts_of, machine_of, sketch
-from captiond_engine.whisper.loading import build_model
+from captiond_engine.whisper.loading import build_model, kinds_of
 from captiond_engine.whisper.model import WhisperModel
 from max.driver import CPU
 
@@ -89,17 +89,17 @@ def test_a_graph_that_was_compiled_for_another_processor_is_found_out_and_made_a
     if not cpu.TARGETS[0].has(cpu.this_processor()):
         pytest.skip("the fault was seen where a processor with AVX-512 compiles for one without")
     store, told, target = GraphStore(tmp_path), list[ProgressEvent](), cpu.TARGETS[1]
-    path = tmp_path / "foreign.mef"
-    request = msgspec.json.encode(Request("encode", asdict(CONFIG), False, str(path), target.name))
+    path, kind = tmp_path / "foreign.mef", kinds_of(CPU(), "float32")[0]
+    request = msgspec.json.encode(Request(kind, asdict(CONFIG), False, str(path), target.name))
     environment = {**os.environ, "MODULAR_CACHE_DIR": str(tmp_path / "cache")}
     subprocess.run([sys.executable, "-c", FOREIGN], input=request, env=environment, check=True)
-    text, _ = sketch("encode", CONFIG, files.small_tensors(config=CONFIG), CPU())
-    store.save(facts_of("encode", CONFIG, text, machine_of(CPU())), path.read_bytes())
+    text, _ = sketch(kind, CONFIG, files.small_tensors(config=CONFIG), CPU())
+    store.save(facts_of(kind, CONFIG, text, machine_of(CPU())), path.read_bytes())
     _load(tmp_path, told)
     messages = [event.message for event in told]
     if "encoder" not in _compiled(told):
         pytest.skip("MAX computes right here: the fault is mended")
-    assert any("the encode graph is off by" in message for message in messages)
+    assert any(f"the {kind} graph is off by" in message for message in messages)
     told.clear()
     _load(tmp_path, told)
     assert [event.stage for event in told] == ["check"]
