@@ -70,6 +70,7 @@ class LiveSegment:
         self.speech_end = onset
         self.covered = start  # end of the newest finished pass
         self.asked_partial = start  # end of the newest pass asked for
+        self.partial_took = 0  # samples of time that the newest finished one took
         self.asked_final: int | None = None  # end of the newest final asked for
         self.failures = 0
         self.settled: Heard | None = None  # the final, if the segment ends where this pass did
@@ -98,6 +99,16 @@ class LiveSegment:
         if self.outcome is not None or heard == self.end:
             return None
         return self.start if self.end is not None and heard > self.end else heard
+
+    def partial_end(self, seen: int, step: int) -> int | None:
+        """Where a partial ends that is due after hearing ``seen``; None: none is.
+
+        On a grid of ``step``; where the last one took longer, at ``seen``, once as much is new.
+        """
+        if self.partial_took > step:
+            return seen if seen - self.asked_partial >= self.partial_took else None
+        end = self.start + (seen - self.start) // step * step
+        return end if end > self.asked_partial else None
 
     def hear(self, ring: AudioRing, end: int) -> None:
         """Take the audio up to ``end`` out of the ring. Raises LookupError if it is not there."""

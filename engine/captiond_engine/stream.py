@@ -3,9 +3,8 @@
 Takes: audio frames in order, and answers to the jobs it asked for. Gives: jobs, at most one at a time,
 and events. Knows no device, no session and no other stream. It outlives a lost socket.
 
-Which pass is due, first to last: the finals of ended segments, oldest first; in a pause, the pass that
-will be the final if nobody speaks again; a partial, each time the segment has grown by a step, and by as much
-as the last partial took.
+Which pass is due, first to last: the finals of ended segments, oldest first; in a pause, the pass that will
+be the final if nobody speaks again; a partial, each time the segment has grown by a step and by what one takes.
 """
 
 from __future__ import annotations
@@ -81,7 +80,6 @@ class Stream:
         self._answers = Answers()
         self._running: tuple[Job, _Pass] | None = None
         self._generation = 0
-        self._partial_took = 0  # samples of time that the newest partial pass took
         self._closed = False
         self._events: list[StreamEvent] = []
 
@@ -161,8 +159,6 @@ class Stream:
         self, job: Job, decoding: Decoding, *, queued_ms: float | None = None, took: int = 0
     ) -> None:
         """The device answered ``job`` after ``took`` samples of time; what is no longer wanted is dropped."""
-        if job.kind == "partial":
-            self._partial_took = took
         done = self._answered(job)
         if done is None:
             return
@@ -174,6 +170,8 @@ class Stream:
         else:
             if done.kind == "final":
                 segment.settled = heard
+            else:
+                segment.partial_took = took
             told = segment.tell(heard, show=self.settings.partials)
             if told is not None:
                 self._events.append(told)
@@ -297,13 +295,8 @@ class Stream:
         quiet_end = self._listener.quiet_end
         if quiet_end is not None:
             return None if segment.asked_final == quiet_end else _Pass(segment, quiet_end, "final")
-        step = self.settings.partial_step
-        seen = self._listener.seen
-        end = segment.start + (seen - segment.start) // step * step
-        if self._partial_took > step:  # slower than the steps come: all that is heard joins the pass
-            end = seen if seen - segment.asked_partial >= self._partial_took else segment.start
-        due = self.settings.partials and end > segment.asked_partial
-        return _Pass(segment, end, "partial") if due else None
+        due = segment.partial_end(self._listener.seen, self.settings.partial_step)
+        return _Pass(segment, due, "partial") if due is not None and self.settings.partials else None
 
     def _answered(self, job: Job) -> _Pass | None:
         """The pass that ``job`` was for; None if it is no longer wanted."""
