@@ -439,6 +439,8 @@ def test_a_card(tmp_path: Path) -> None:
     assert models.read_card(tmp_path) == models.Card()
     (tmp_path / "captiond.json").write_text('{"window_partial": "fitted", "max_segment_ms": 12000}')
     assert models.read_card(tmp_path) == models.Card(window_partial="fitted", max_segment_ms=12_000)
+    assert models.read_card(tmp_path).pack
+    assert not models.read_card(models.BUNDLED / "demo-en").pack
     assert models.read_card(tmp_path / "own.pt") == models.Card()
 
 

@@ -1,13 +1,14 @@
 """Long audio: our batched passages against openai-whisper's sequential ``transcribe()``, on the same weights.
 
-Run: ``python -m tests.parity.sequential``; needs the extra ``parity``. The reference walks the recording in
-30 s windows, each from where the last one's timestamps ended, with or without the text before as a prompt; or
-it is given our boundaries (``clip_timestamps``) and no timestamps. Without temperature fallback, so that all
-of it is deterministic.
+Run: ``python -m tests.parity.sequential [ID …]``; needs the extra ``parity``. The reference walks the
+recording in 30 s windows, each from where the last one's timestamps ended, with or without the text before as
+a prompt; or it is given our boundaries (``clip_timestamps``) and no timestamps. Without temperature fallback,
+so that all of it is deterministic.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import jiwer
@@ -71,9 +72,12 @@ def compare(long: Long, model: Whisper) -> dict[str, str]:
 
 
 def main() -> None:
+    wanted = sys.argv[1:]
     model = reference_model()
     print(f"{'recording':14} {'how':36} {'letters':>8} {'WER':>7} {'to captiond':>12}")
     for long in (kept(), *shared()):
+        if wanted and long.id not in wanted:
+            continue
         texts = compare(long, model)
         first = next(iter(texts.values()))
         print(f"{long.id:14} {'what was said':36} {len(long.text):8}")
