@@ -18,6 +18,7 @@ from captiond_engine.whisper.compile_apart import CompileError
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.graph_store import GraphStore, pack
 from captiond_engine.whisper.graphs import GraphCompiler, estimate_s, facts_of, machine_of, sketch
+from captiond_engine.whisper.kernels import KERNELS, Kernels
 from captiond_engine.whisper.loading import AnswerError
 from captiond_engine.whisper.model import Prompt
 from max.driver import CPU
@@ -75,7 +76,7 @@ def test_a_sketch_changes_with_what_the_graph_does(monkeypatch: pytest.MonkeyPat
     rows = sketch("decode_int8", CONFIG, tensors, CPU())[0]
     monkeypatch.setattr(layers, "EPSILON", 1e-4)
     assert sketch("encode", CONFIG, tensors, CPU())[0] != before
-    monkeypatch.setattr(row_decoder, "kernel_source", lambda: b"other kernels")
+    monkeypatch.setattr(graphs, "kernel_source", lambda: b"other kernels")
     assert sketch("decode_int8", CONFIG, tensors, CPU())[0] != rows
     monkeypatch.undo()
     assert sketch("decode_int8", CONFIG, tensors, CPU())[0] == rows
@@ -83,18 +84,19 @@ def test_a_sketch_changes_with_what_the_graph_does(monkeypatch: pytest.MonkeyPat
 
 def test_a_sketch_is_the_same_for_every_processor_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that graphs which came with captiond are known by it; the machine stands beside it in the key."""
-    tensors = files.small_tensors()
-    before = sketch("decode_float32", CONFIG, tensors, CPU())[0]
-    assert b"WIDTH" in before
-    assert str(row_decoder.KERNELS).encode() not in before
+    tensors, kinds = files.small_tensors(), ("decode_float32", "encode_float32", "encode_int8")
+    before = {kind: sketch(kind, CONFIG, tensors, CPU())[0] for kind in kinds}
+    for text in before.values():
+        assert b"WIDTH" in text
+        assert str(KERNELS).encode() not in text
     monkeypatch.setattr(cpu, "processor", lambda: "x86_64|flags : sse2")
-    assert sketch("decode_float32", CONFIG, tensors, CPU())[0] == before
+    assert {kind: sketch(kind, CONFIG, tensors, CPU())[0] for kind in kinds} == before
 
 
 def test_a_sketch_has_the_weights_and_the_text_of_the_graph_that_is_compiled() -> None:
     tensors = files.small_tensors()
     text, bank = sketch("decode_float32", CONFIG, tensors, CPU())
-    graph, real = row_decoder.build(CONFIG, tensors, "float32", 0)
+    graph, real = row_decoder.build(CONFIG, tensors, "float32", Kernels(0, 1))
     assert text.startswith(str(graph).partition("_kernel_library_paths")[0].encode())
     assert bank.used == real.used
     assert bank.registry.keys() == real.registry.keys()
@@ -150,7 +152,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return f"a {kind}".encode()
 
     def sketch_of(kind: str, *_: Any) -> tuple[bytes, Any]:
-        return kind.encode(), SimpleNamespace(registry={kind: 0}, used={kind})
+        return kind.encode(), SimpleNamespace(registry={kind: 0}, used={kind}, release=lambda: None)
 
     def read(file: Any) -> bytes:
         content = file.read()
@@ -305,7 +307,9 @@ def _answers(monkeypatch: pytest.MonkeyPatch, *errors: AnswerError) -> list[Answ
 
 @pytest.mark.usefixtures("_proofs")
 @pytest.mark.parametrize("shipped", [False, True])
-@pytest.mark.parametrize(("wrong", "kind"), [(WRONG_ENCODER, "encode"), (WRONG_DECODER, "decode_float32")])
+@pytest.mark.parametrize(
+    ("wrong", "kind"), [(WRONG_ENCODER, "encode_float32"), (WRONG_DECODER, "decode_float32")]
+)
 def test_a_ready_graph_with_a_wrong_answer_is_made_anew_and_the_other_one_is_kept(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -317,7 +321,7 @@ def test_a_ready_graph_with_a_wrong_answer_is_made_anew_and_the_other_one_is_kep
     if shipped:
         monkeypatch.setattr(cpu, "this_processor", lambda: TARGET.description)
         monkeypatch.setattr(GraphCompiler.__init__, "__defaults__", (tmp_path / "models",))
-        for each in ("encode", "decode_float32"):
+        for each in ("encode_float32", "decode_float32"):
             _ship(tmp_path / "models", each, f"a {each}".encode())
     else:
         _answers(monkeypatch, GOOD)
@@ -339,7 +343,7 @@ def test_both_graphs_may_be_wrong(
     _answers(monkeypatch, GOOD, WRONG_ENCODER, WRONG_DECODER, GOOD)
     for _ in range(2):
         assert _build(tmp_path, [])
-    assert compiled == ["encode", "decode_float32"] * 2
+    assert compiled == ["encode_float32", "decode_float32"] * 2
 
 
 @pytest.mark.usefixtures("_proofs")
@@ -350,7 +354,7 @@ def test_an_encoder_that_leaves_wrong_keys_and_values_is_found_in_the_end(
     _answers(monkeypatch, GOOD, WRONG_DECODER, WRONG_DECODER, GOOD)
     for _ in range(2):
         assert _build(tmp_path, [])
-    assert compiled == ["encode", "decode_float32", "decode_float32", "encode"]
+    assert compiled == ["encode_float32", "decode_float32", "decode_float32", "encode_float32"]
 
 
 @pytest.mark.usefixtures("_proofs")
@@ -363,7 +367,7 @@ def test_a_wrong_graph_that_cannot_be_removed_is_not_read_again(
     monkeypatch.setattr(GraphStore, "save", lambda *_: None)
     _answers(monkeypatch, WRONG_ENCODER, GOOD)
     assert _build(tmp_path, [])
-    assert compiled == ["encode", "decode_float32", "encode"]
+    assert compiled == ["encode_float32", "decode_float32", "encode_float32"]
 
 
 @pytest.mark.usefixtures("_proofs")
@@ -393,7 +397,7 @@ def test_without_good_kernels_the_plain_graph_decodes(
     _answers(monkeypatch, *([GOOD] if trouble == "does not compile" else [WRONG_DECODER, GOOD]))
     built = _build(tmp_path, told)
     assert built.parts[5][0] == "decode"
-    assert built.parts[-1] == "float32"
+    assert built.parts[7] == "float32"
     said = "kernels do not compile" if trouble == "does not compile" else "decode_float32 graph is off by 6"
     assert any(said in event.message for event in told)
 
@@ -413,7 +417,7 @@ def _refuse(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
 def test_what_cannot_be_compiled_is_told_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _refuse(monkeypatch, "encode")
+    _refuse(monkeypatch, "encode_float32", "encode")
     with pytest.raises(DeviceError, match="no such instruction") as caught:
         _build(tmp_path, [])
     assert (caught.value.code, caught.value.exit_code) == ("compile_failed", 78)
@@ -428,7 +432,10 @@ def test_a_models_own_graphs_are_told_with_where_they_lie(
     for origin in ("compiled", "stored"):
         _answers(monkeypatch, GOOD)
         made = loading.own_graphs(checkpoint, CPU(), precision="int8", store=GraphStore(tmp_path))
-        assert [(graph.kind, graph.origin) for graph in made] == [("encode", origin), ("decode_int8", origin)]
+        assert [(graph.kind, graph.origin) for graph in made] == [
+            ("encode_int8", origin),
+            ("decode_int8", origin),
+        ]
         for graph in made:
             assert graph.stored is not None
             assert graph.stored.size_bytes == len(f"a {graph.kind}")
