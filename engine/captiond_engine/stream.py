@@ -4,8 +4,7 @@ Takes: audio frames in order, and answers to the jobs it asked for. Gives: jobs,
 and events. Knows no device, no session and no other stream. It outlives a lost socket.
 
 Which pass is due, first to last: the finals of ended segments, oldest first; in a pause, the pass that will
-be the final if nobody speaks again; a partial, each time the segment has grown by a step, and by what a pass
-takes.
+be the final if nobody speaks again; a partial, each time a step, and as much as one takes, has been heard.
 """
 
 from __future__ import annotations

@@ -39,8 +39,9 @@ def test_what_was_measured_takes_the_place_of_the_probe(
         for _ in range(finals):
             capacity.measure("final", rows, sound_s=rows * 6.0, new_s=0.0, took_s=final_s)
     needed = partial_s / rows + final_s / rows * finals / 10
-    slack = 0.05 * (partial_s + final_s) / rows  # what is known of one kind counts a little for the other
-    assert capacity.per_speaker(1.0) == pytest.approx(needed, rel=0.1, abs=slack)
+    # What is known of one kind counts a little for the other: 4 passes of some 100. Speech fades as it comes.
+    slack = 0.06 * (partial_s + final_s) / rows + 0.1 * needed
+    assert capacity.per_speaker(1.0) == pytest.approx(needed, rel=0, abs=slack)
     assert capacity.per_speaker(2.0) < capacity.per_speaker(1.0)
 
 
