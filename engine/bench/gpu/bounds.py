@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from captiond_engine.types import Precision
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.step_passes import HEARD_STEP, TEXT_STEP, rounded_up
+from captiond_engine.whisper.step_passes import HEARD_STEP, TEXT_STEP
+from captiond_engine.whisper.step_state import rounded_up
 
 from engine.bench.gpu.cases import mels
 from engine.bench.gpu.running import NEW_TOKENS, Lab, median_ms, wait

@@ -20,7 +20,8 @@ from captiond_engine.whisper.graph_store import GraphStore
 from captiond_engine.whisper.graphs import GraphCompiler, plain
 from captiond_engine.whisper.loading import build_with, make_step_decoder, plain_choice
 from captiond_engine.whisper.model import Encoding, Prompt, WhisperModel
-from captiond_engine.whisper.step_passes import Said, StepDecoder
+from captiond_engine.whisper.step_passes import StepDecoder
+from captiond_engine.whisper.step_state import Said
 from max._mlir_context import ensure_default_mlir_context
 from max.driver import Device
 

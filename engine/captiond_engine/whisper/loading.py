@@ -12,7 +12,6 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 from max._mlir_context import ensure_default_mlir_context
 from max.driver import CPU, Accelerator, Buffer, Device, accelerator_count
 from max.dtype import DType
@@ -22,13 +21,14 @@ from captiond_engine.decoding.rules import Suppression, suppression_for
 from captiond_engine.errors import DeviceError, ModelError
 from captiond_engine.progress import Progress, ProgressEvent, silent
 from captiond_engine.types import Float32Array, Precision
-from captiond_engine.whisper import decoder, reference, row_decoder
+from captiond_engine.whisper import decoder, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import DecodeInputs
 from captiond_engine.whisper.graph_store import Facts, GraphStore
 from captiond_engine.whisper.graphs import PLAIN_TYPES, ROW_DECODERS, ROW_ENCODERS, GraphCompiler, plain
 from captiond_engine.whisper.layers import WeightBank
-from captiond_engine.whisper.model import CHECK_HOPS, CHECK_TOKENS, Prompt, WhisperModel
+from captiond_engine.whisper.model import WhisperModel
+from captiond_engine.whisper.proof import known_answer_error
 from captiond_engine.whisper.step_passes import StepDecoder
 from captiond_engine.whisper.tokens import WhisperTokenizer
 from captiond_engine.whisper.wakeups import rare_wakeups
@@ -292,49 +292,6 @@ def make_step_decoder(
         PLAIN_TYPES[precision],
         record=not compiler.device.is_host if record is None else record,
     )
-
-
-class AnswerError(NamedTuple):
-    """How far graphs are off, relative to the largest value; what is not finite counts 1e9."""
-
-    encoder: float
-    decoder: float
-
-    @property
-    def worst(self) -> float:
-        return max(self)
-
-
-def known_answer_error(model: WhisperModel, tensors: dict[str, Float32Array]) -> AnswerError:
-    """Largest differences to the NumPy twin.
-
-    Looked at: encoder output; of the decoder logits after a prompt, and the log-probability of a token after
-    that.
-    """
-    config = model.config
-    rng = np.random.default_rng(20_26)
-    mel = rng.standard_normal((config.n_mels, CHECK_HOPS)).astype(np.float32) * np.float32(0.4)
-    tokens = tuple(int(token) for token in rng.integers(0, config.n_vocab, CHECK_TOKENS))
-    encoding = model.encode(mel[None])
-    assert encoding.encoded is not None  # one window
-    answer = model.greedy(
-        encoding, [Prompt(tokens)], max_new_tokens=2, suppression=Suppression.of(config.n_vocab)
-    )
-    expected = reference.encode(config, tensors, mel)
-    said = answer.tokens[0]
-    logits = reference.logits(config, tensors, expected, (*tokens, *said[:1]))[-2:]
-    shifted = logits[1] - logits[1].max()
-    second = shifted[said[1:]] - np.log(np.exp(shifted).sum())  # empty where the first ended the text
-    pairs = [
-        (encoding.encoded.to_numpy()[0], expected),
-        (answer.first_logits.to_numpy()[0], logits[0]),
-        (np.array(answer.log_probabilities[0][1:]), second),
-    ]
-    errors = [
-        float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-6)) for got, want in pairs if want.size
-    ]
-    encoder_error, *decoder_errors = (error if np.isfinite(error) else 1e9 for error in errors)
-    return AnswerError(encoder_error, max(decoder_errors))
 
 
 def return_memory() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,10 @@ from captiond_engine.decoding.task import RulesByOptions
 from captiond_engine.errors import DeviceError
 from captiond_engine.types import Decoding, Float32Array, Job, Precision
 from captiond_engine.whisper import by_options, row_decoder
-from captiond_engine.whisper.cache import BufferPool, Seat, Seats
+from captiond_engine.whisper.cache import BufferPool, Seats
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import DecodeInputs, prompt_inputs
+from captiond_engine.whisper.encoding import Encoding, Greedy
 from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.passes import PromptPasses, RowPasses
 from captiond_engine.whisper.tokens import WhisperTokenizer
@@ -33,52 +33,6 @@ from captiond_engine.whisper.tokens import WhisperTokenizer
 __all__ = ["Encoding", "Greedy", "Prompt", "WhisperModel"]
 
 CHECK_HOPS, CHECK_TOKENS = 48, 3  # of the shortest run: window and prompt
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """What the encoder made of B windows: their seats, which hold cross K/V, and its output [B, S, E].
-
-    Good until the seats are taken again. ``encoded`` is None where windows of unequal length were joined.
-    """
-
-    seats: tuple[Seat, ...]
-    encoded: Buffer | None
-    encode_ms: tuple[float, ...]  # of each row; windows that were encoded together share the time
-
-    @property
-    def rows(self) -> int:
-        return len(self.seats)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Encoding]) -> Encoding:
-        """Rows of several encodings, one after the other."""
-        return cls(
-            tuple(seat for part in parts for seat in part.seats),
-            None,
-            tuple(took_ms for part in parts for took_ms in part.encode_ms),
-        )
-
-    def take(self, rows: Sequence[int]) -> Encoding:
-        """These rows, as often as each is named: many hypotheses may listen to the same seat."""
-        return Encoding(
-            tuple(self.seats[row] for row in rows), None, tuple(self.encode_ms[row] for row in rows)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Greedy:
-    """The raw answer of one decode: tokens with their end-of-text, and what the parity checks look at.
-
-    ``tokens``, ``log_probabilities``: per row. ``first_logits`` float32 [B, V] before suppression.
-    """
-
-    tokens: list[list[int]]
-    log_probabilities: list[list[float]]
-    sums: Float32Array
-    no_speech: Float32Array
-    first_logits: Buffer
-    decode_ms: float
 
 
 class WhisperModel:

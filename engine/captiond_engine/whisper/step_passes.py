@@ -8,8 +8,7 @@ replays it: one call a token, and no wait. Caches and what is heard are rounded 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from max.driver import Buffer, Device
@@ -24,79 +23,12 @@ from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 from captiond_engine.whisper.decoder import BLOCKED
 from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.step_decoder import tables
+from captiond_engine.whisper.step_state import Said, State, rounded_up
 
 TEXT_STEP, HEARD_STEP = 64, 250  # sizes of caches and of what is heard are multiples of these
 KEPT_STATES = 16  # sizes whose memory and recording are kept
 Tokens = NDArray[np.int64]
 T = TypeVar("T")
-
-
-class _Prompt(Protocol):
-    @property
-    def tokens(self) -> Sequence[int]: ...
-    @property
-    def start(self) -> int: ...
-
-
-class Clip(Protocol):
-    """One clip of a search: its prompt, its row among the encoded windows, and the most rows it will have."""
-
-    @property
-    def prompt(self) -> _Prompt: ...
-    @property
-    def window(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-
-
-@dataclass(slots=True)
-class State:
-    """Device memory of decodes of one size: B rows, T text positions, S heard positions."""
-
-    key: int
-    seats: Buffer
-    tokens: Buffer  # [B, 1], of the next pass
-    start: Buffer  # [B], their positions
-    parents: Buffer
-    own: Buffer  # parents where each row goes on from itself
-    heard_mask: Buffer
-    suppress: Buffer
-    cross: list[Buffer]
-    said: Buffer
-    said_log_probabilities: Buffer
-    caches: list[Buffer]
-    reordered: bool = False  # whether parents are others than own
-    recorded: list[Buffer] | None = None  # the outputs that a replay fills
-
-    @property
-    def rows(self) -> int:
-        return int(self.tokens.shape[0])
-
-    @property
-    def context(self) -> int:
-        return int(self.said.shape[1])
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a greedy decode chose: per row tokens with their end-of-text, and their log-probabilities;
-    probability of no speech [B]; ``logits`` float32 [R, V] after the prompts, before suppression, the rows'
-    own first. They stay on the device until they are asked for."""
-
-    tokens: list[list[int]]
-    log_probabilities: list[list[float]]
-    no_speech: Float32Array
-    logits: Buffer
-
-    @property
-    def first_logits(self) -> Float32Array:
-        """Logits [B, V] after the prompts."""
-        return np.array(self.logits.to_numpy()[: len(self.tokens)])
-
-
-def rounded_up(count: int, step: int, most: int) -> int:
-    """``count`` as a multiple of ``step``, but at most ``most``. ``count`` is at most ``most``."""
-    return min(most, -(-count // step) * step)
 
 
 def _filled(values: Sequence[T], rows: int) -> list[T]:
@@ -371,66 +303,3 @@ class StepDecoder:
             return list(graph.execute(*inputs))
         except (RuntimeError, ValueError) as error:
             raise DeviceError(f"The device refused a graph: {error}.") from error
-
-
-class StepPasses:
-    """One search at a time: logits after prompts, then after one more token of each row.
-
-    A clip owns as many rows of the graph as it will have at most; each pass runs them all, and each takes its
-    parent's cache. ``heard``: the seats' owner and the seat of each encoded window; ``longest``: most tokens
-    of a row.
-    """
-
-    def __init__(
-        self, decoder: StepDecoder, config: WhisperConfig, heard: tuple[Seats, Sequence[Seat]], no_speech: int
-    ) -> None:
-        self._decoder, self._heard, self._no_speech = decoder, heard, no_speech
-        self.longest = config.n_text_ctx
-        self._nothing = np.zeros(config.n_vocab, np.float32)  # a search suppresses for itself
-        self._state: State | None = None
-        self._owners = self._rows = self._lengths = np.zeros(0, np.int64)
-
-    def begin(self, clips: Sequence[Clip]) -> tuple[Float32Array, Float32Array]:
-        """Logits [B, V] after each clip's prompt, its probability [B] of no speech. Raises DeviceError."""
-        widths = [clip.width for clip in clips]
-        self._owners = np.repeat(np.arange(len(clips)), widths)  # of each of the graph's rows: its clip
-        self._rows = np.cumsum([0, *widths[:-1]])  # of each row of the search: the graph's
-        spread = [clips[owner] for owner in self._owners.tolist()]
-        seats = [self._heard[1][clip.window] for clip in spread]
-        prompts = [clip.prompt.tokens for clip in spread]
-        self._lengths = np.array([len(prompt) for prompt in prompts])
-        room = self.longest - int(self._lengths.max())
-        if room < 1:
-            raise DeviceError(f"A prompt leaves no room in {self.longest} positions.")
-        starts = [clip.prompt.start for clip in spread]
-        self._state, logits, silence = self._decoder.begin(
-            prompts, starts, (self._heard[0], seats), room, (self._nothing, self._nothing), self._no_speech
-        )
-        return np.array(self._decoder.read(logits)[self._rows]), silence[self._rows]
-
-    def step(self, tokens: Tokens, parents: Tokens) -> Float32Array:
-        """Logits [R, V] after one token each; row r goes on from row ``parents[r]`` of the last pass. Raises
-        DeviceError where a row leaves the text context, or a clip has more rows than it said."""
-        if self._state is None:
-            raise ValueError("a search begins with prompts")
-        from_rows = self._rows[parents]
-        if self._lengths[from_rows].max() >= self.longest:
-            raise DeviceError(f"A text does not fit in {self.longest} positions.")
-        rows = self._seated(self._owners[from_rows])
-        all_tokens = np.zeros(len(self._owners), np.int64)
-        all_parents = np.arange(len(self._owners))  # a row that nobody needs goes on by itself
-        all_tokens[rows], all_parents[rows] = tokens, from_rows
-        outputs = self._decoder.step(self._state, all_tokens, all_parents)
-        self._lengths += 1
-        self._rows = rows
-        return np.array(self._decoder.read(outputs[2])[rows])
-
-    def _seated(self, owners: Tokens) -> Tokens:
-        """A row of the graph for each row of the search: the clip's first, second, and so on."""
-        rows = np.zeros(len(owners), np.int64)
-        for clip in np.unique(owners):
-            mine, asked = np.flatnonzero(self._owners == clip), np.flatnonzero(owners == clip)
-            if len(asked) > len(mine):
-                raise DeviceError("A search has more rows than its clip asked for.")
-            rows[asked] = mine[: len(asked)]
-        return rows

@@ -13,14 +13,14 @@ import pytest
 from captiond_engine.audio.mel import log_mel
 from captiond_engine.errors import DeviceError, ModelError
 from captiond_engine.progress import ProgressEvent, silent
-from captiond_engine.whisper import cpu, graphs, layers, loading, reference, row_decoder
+from captiond_engine.whisper import cpu, graphs, layers, loading, proof, reference, row_decoder
 from captiond_engine.whisper.compile_apart import CompileError
 from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.graph_store import GraphStore, pack
 from captiond_engine.whisper.graphs import GraphCompiler, estimate_s, facts_of, machine_of, sketch
 from captiond_engine.whisper.kernels import KERNELS, Kernels
-from captiond_engine.whisper.loading import AnswerError
 from captiond_engine.whisper.model import Prompt
+from captiond_engine.whisper.proof import AnswerError
 from max.driver import CPU
 
 from tests.engine.whisper import files
@@ -456,10 +456,10 @@ def test_only_processors_run_the_kernels() -> None:
 
 def test_the_known_answer_notices_a_changed_weight() -> None:
     model, tensors = models.bundled_model(), dict(models.bundled_checkpoint().tensors)
-    assert loading.known_answer_error(model, tensors).worst < 1e-3
+    assert proof.known_answer_error(model, tensors).worst < 1e-3
     for name in ("encoder.conv2.weight", "decoder.blocks.2.cross_attn.value.weight", "decoder.ln.bias"):
         changed = {**tensors, name: np.float32(-1) * tensors[name]}
-        error = loading.known_answer_error(model, changed)
+        error = proof.known_answer_error(model, changed)
         assert error.worst > loading.TOLERANCE["float32"], name
         assert (error.encoder > loading.TOLERANCE["float32"]) == name.startswith("encoder."), name
 

@@ -18,7 +18,9 @@ from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.decoder import BLOCKED
 from captiond_engine.whisper.model import Encoding, Greedy, Prompt, WhisperModel
 from captiond_engine.whisper.step_decoder import tables
-from captiond_engine.whisper.step_passes import Said, StepDecoder, StepPasses, rounded_up
+from captiond_engine.whisper.step_passes import StepDecoder
+from captiond_engine.whisper.step_search import StepPasses
+from captiond_engine.whisper.step_state import Said, rounded_up
 from max.driver import CPU, Buffer
 from max.dtype import DType
 from max.graph import DeviceRef
