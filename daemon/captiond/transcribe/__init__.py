@@ -90,8 +90,13 @@ def command(
     with StartDisplay(quiet=quiet) as starting:
         engine = loading.load_engine(config, starting)
     with Display(quiet=quiet) as display:
-        output = folder or OneDocument(forms[0], display.write)
-        all_read = _transcribe(good, Work(config, engine, _hints(config, engine, prompt), output, display))
+        try:
+            output = folder or OneDocument(forms[0], display.write)
+            all_read = _transcribe(
+                good, Work(config, engine, _hints(config, engine, prompt), output, display)
+            )
+        finally:
+            engine.close()
     if len(good) < len(files) or not all_read:
         sys.exit(EXIT_USAGE)
 
@@ -124,14 +129,11 @@ def _hints(config: Config, engine: Engine, prompt: str) -> str:
 def _transcribe(files: Sequence[Path], work: Work) -> bool:
     """Whether all of ``files`` could be read to their end."""
     try:
-        read = asyncio.run(work.all(files))
+        return asyncio.run(work.all(files))
     except KeyboardInterrupt:
         _leave(work, INTERRUPTED)
     except asyncio.CancelledError:
         _leave(work, TERMINATED)
-    finally:
-        work.engine.close()
-    return read
 
 
 def _leave(work: Work, code: int) -> NoReturn:
