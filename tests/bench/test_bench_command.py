@@ -22,9 +22,10 @@ from captiond_engine.engine import Engine
 from captiond_engine.speech_model import ModelTraits
 from click.testing import CliRunner
 
-from engine.bench import compare, linearity, loop, whisper_cpp
+from daemon.bench.clips import SAMPLE_RATE_HZ, read_audio
+from engine.bench import compare, linearity, long, loop, whisper_cpp
 from engine.bench.apart import Apart, EndedError
-from engine.bench.cases import case_of, weights_of
+from engine.bench.cases import SAMPLE, case_of, weights_of
 from engine.bench.contenders import Entry, UnavailableError, entries, open_contender
 from engine.bench.publish import counts
 from tests.bench import made_up
@@ -202,3 +203,17 @@ def test_a_cached_token_is_the_token_of_a_text_decoded_anew(tmp_path: Path) -> N
     found = json.loads(file.read_text(encoding="utf-8"))["cases"]["demo-en"]
     assert found["lengths"] == [3, 9]
     assert found["same"] == found["compared"] == 5
+
+
+@pytest.mark.slow
+def test_both_hear_the_same_where_the_cut_is_the_same(tmp_path: Path) -> None:
+    """Two sentences of the sample, in captiond's segments and in one window of 30 s."""
+    pytest.importorskip("whisper")
+    said = "The password is two two three one, five. What happened on Friday, July twenty seventh?"
+    recording = long.Recording("two sentences", read_audio(SAMPLE)[: 7 * SAMPLE_RATE_HZ], said)
+    sides = long.figures_of(recording, long.hear("demo-en", recording, tmp_path))["sides"]
+    ours, theirs = sides["captiond, as transcribe"], sides["openai-whisper, captiond's segments"]
+    assert ours["text"] == theirs["text"] == said
+    assert (ours["wer"], ours["characters_to_reference"]) == (0.0, 1.0)
+    windows = [sides[f"{who}, 30 s windows"]["text"] for who in ("captiond", "openai-whisper")]
+    assert windows[0] == windows[1] != ""
