@@ -64,7 +64,7 @@ SIZES: dict[str, Seeded] = {
     "tiny": Seeded(7),
     "base": Seeded(8),
     "small": Seeded(7),
-    "distil-small.en": Seeded(7, 2),
+    "distil-small.en": Seeded(8, 2),
     "medium": Seeded(7, 2, 2),
     "large-v2": Seeded(7, 2, 2),
     "large-v3": Seeded(7, 2, 2),
