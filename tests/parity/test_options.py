@@ -17,7 +17,6 @@ from captiond_engine.whisper.model import Encoding
 from tests.parity import clips, models, option_sets, seeded
 from tests.parity.test_goldens import GOLDENS
 
-
 KEPT = [size for size in models.sizes() if (GOLDENS / f"options-{size}.json").exists()]
 
 
@@ -36,12 +35,10 @@ def agree(found: Decoding, expected: dict[str, Any]) -> None:
     assert found.compression_ratio == pytest.approx(expected["compression_ratio"])
 
 
-@cache
 def encoded_clip(number: int) -> Encoding:
     return models.bundled_model().encode(log_mel(clips.bundled()[number].pcm, 80, 3000)[None])
 
 
-@cache
 def encoded_seeded(size: str) -> Encoding:
     return models.seeded_speaker(size).encode(seeded.mels())
 

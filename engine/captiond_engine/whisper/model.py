@@ -210,7 +210,7 @@ class WhisperModel:
         self.greedy(self.encode(heard[None]), [Prompt((end,) * CHECK_TOKENS)], max_new_tokens=2)
 
     def run(self, jobs: Sequence[Job]) -> list[Decoding]:
-        """Answer jobs in order: windows of equal length are encoded together, and all are decoded together.
+        """Answer jobs in order: windows of equal length are encoded together, all without options decoded together.
 
         Raises ValueError before any of them is run where a window has another shape, and DeviceError.
         """
@@ -226,14 +226,17 @@ class WhisperModel:
             self.encode(np.stack([jobs[index].payload.mel for index in indices]))
             for indices in by_hops.values()
         ]
-        order = [index for indices in by_hops.values() for index in indices]
-        answers = self._decode_jobs([jobs[index] for index in order], Encoding.joined(parts))
-        by_index = dict(zip(order, answers, strict=True))
+        order, heard = [index for indices in by_hops.values() for index in indices], Encoding.joined(parts)
+        by_index: dict[int, Decoding] = {}
+        for plain in (True, False):
+            rows = [row for row, at in enumerate(order) if (jobs[at].payload.options is None) is plain]
+            answers = self._decode_jobs([jobs[order[row]] for row in rows], heard.take(rows)) if rows else []
+            by_index |= dict(zip([order[row] for row in rows], answers, strict=True))
         return [by_index[index] for index in range(len(jobs))]
 
     def _decode_jobs(self, jobs: Sequence[Job], encoding: Encoding) -> list[Decoding]:
         tokenizer = self.require_tokenizer()
-        if any(job.payload.options is not None for job in jobs):
+        if jobs[0].payload.options is not None:  # as all of these
             options = [by_options.of_window(job.payload) for job in jobs]
             return self.decode_with(encoding, options, by_options.within_budget(options))
         languages, _ = by_options.languages_of(self, encoding, [job.payload.prompt.language for job in jobs])
