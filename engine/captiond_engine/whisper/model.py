@@ -210,7 +210,7 @@ class WhisperModel:
         self.greedy(self.encode(heard[None]), [Prompt((end,) * CHECK_TOKENS)], max_new_tokens=2)
 
     def run(self, jobs: Sequence[Job]) -> list[Decoding]:
-        """Answer jobs in order: windows of equal length are encoded together, all without options decoded together.
+        """Answer jobs in order; windows of equal length share an encode, and those without options a decode.
 
         Raises ValueError before any of them is run where a window has another shape, and DeviceError.
         """
