@@ -67,7 +67,7 @@ def compare_decode(size: str, model: WhisperModel, reference: Any, mels: Float32
     )
     theirs = whisper.decode(reference, torch.from_numpy(mels), options)
     spec = PromptSpec(language, tuple(tokenizer.encode(" " + PREFIX)), HINTS)
-    tokens, start = tokenizer.prompt(spec, language=language, task="translate")
+    tokens, start = tokenizer.prompt(spec._replace(task="translate"), language=language)
     asked = [Prompt(tuple(tokens), start)] * len(mels)
     answer = model.greedy(model.encode(mels), asked, max_new_tokens=40)
     end = tokenizer.end_of_text

@@ -302,7 +302,7 @@ def test_a_model_says_itself_whether_it_is_multilingual(
     folder = _hub_files(tmp_path / "m", MULTILINGUAL, one_file=True)
     own = _own(folder, MULTILINGUAL, generation)
     assert own.multilingual == multilingual
-    tokens, _ = own.prompt(PromptSpec(), language="de", task="translate")
+    tokens, _ = own.prompt(PromptSpec(task="translate"), language="de")
     assert tokens == ([50_258, 50_261, 50_358, 50_363] if multilingual else [50_258, 50_363])
 
 
@@ -498,7 +498,7 @@ def test_prompts_are_those_of_openai_whisper(
     )
     theirs = decoding.DecodingTask(_reference_model(vocabulary), options)
     spec = PromptSpec(language, tuple(ours.encode(" " + prefix)) if prefix else (), hints)
-    tokens, start = ours.prompt(spec, language=language, task=task)
+    tokens, start = ours.prompt(spec._replace(task=task), language=language)
     assert tuple(tokens) == theirs.initial_tokens
     assert start == theirs.sot_index
     assert ours.timestamps[0] == theirs.tokenizer.timestamp_begin
