@@ -71,7 +71,7 @@ def test_nearly_all_of_what_is_compared_was_kept() -> None:
     """Ties are rare: otherwise the goldens would show little."""
     for name, sets, rows in (
         ("demo-en", option_sets.ENGLISH, len(clips.bundled())),
-        ("tiny", option_sets.SEEDED, 3),
+        *((size, option_sets.SEEDED, 3) for size in KEPT),
     ):
         kept = [len(golden(name)[what]) for what in sets]
         assert min(kept) > rows / 2
