@@ -78,7 +78,7 @@ def reference_rows(name: str) -> tuple[Whisper, dict[str, Float32Array], dict[st
         encoded = encoded_by(model, mels)
         return model, dict(zip([clip.id for clip in found], encoded, strict=True)), option_sets.ENGLISH
     model = reference_model(seeded.config_of(name), models.seeded_tensors(name))
-    rows = encoded_by(model, list(seeded.mels(ROWS)))
+    rows = encoded_by(model, list(seeded.mels_of(name, ROWS)))
     return model, {str(row): encoded for row, encoded in enumerate(rows)}, option_sets.SEEDED
 
 

@@ -165,7 +165,7 @@ def compare_options(name: str, what: str) -> tuple[int, int]:
             [option_sets.of_row(options, row) for row in range(len(rows))],
         )
         found = ours.decode_with(
-            ours.encode(seeded.mels(len(rows))), list(option_sets.ours(options, len(rows)))
+            ours.encode(seeded.mels_of(name, len(rows))), list(option_sets.ours(options, len(rows)))
         )
     equal = 0
     for encoded, one, decoding in zip(rows.values(), mine, found, strict=True):

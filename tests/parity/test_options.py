@@ -40,7 +40,7 @@ def encoded_clip(number: int) -> Encoding:
 
 
 def encoded_seeded(size: str) -> Encoding:
-    return models.seeded_speaker(size).encode(seeded.mels())
+    return models.seeded_speaker(size).encode(seeded.mels_of(size))
 
 
 @pytest.mark.parametrize("what", option_sets.ENGLISH)

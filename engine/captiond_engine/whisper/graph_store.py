@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -26,6 +27,7 @@ except ImportError:  # not a Unix: two processes may compile the same graph at o
 SUFFIX, WORK_PREFIX = ".graph", ".compiling."
 MOST_BYTES = 1 << 30  # of all graphs together; the one that was used least recently goes first
 UNUSED_S = 30 * 86_400.0  # after which a graph goes anyway: another version of MAX or captiond left it
+_LEFTOVER = re.compile(rf"{re.escape(WORK_PREFIX)}|\.[0-9a-f]{{32}}\.")  # what is written, or worked in
 _LEFTOVER_S = 86_400.0  # a file that is written for a day is nobody's any more
 _LONGEST_LINE = 1 << 16
 _LONGEST_TURN_S = 1_800.0  # of somebody else who compiles the same graph; a compile takes minutes
@@ -156,7 +158,7 @@ class GraphStore:
             with suppress(OSError):
                 state = path.lstat()
                 age_s = now - state.st_mtime
-                if path.name.startswith("."):
+                if _LEFTOVER.match(path.name):
                     if age_s > _LEFTOVER_S:
                         _remove_leftover(path)
                 elif path == kept:
@@ -170,9 +172,10 @@ class GraphStore:
 
     @contextmanager
     def turn(
-        self, key: str, waiting: Callable[[], None], longest_s: float = _LONGEST_TURN_S
+        self, key: str, waiting: Callable[[float], None], longest_s: float = _LONGEST_TURN_S
     ) -> Iterator[None]:
-        """One process at a time for ``key``; calls ``waiting`` each second while another one has its turn.
+        """One process at a time for ``key``; calls ``waiting`` with the seconds so far, each
+        second in which another one has its turn.
 
         Where a folder knows no locks, or somebody takes longer than ``longest_s``, all go on at once: what
         they store is good whoever comes last.
@@ -185,7 +188,7 @@ class GraphStore:
                 os.close(lock)  # and with it the lock; the empty file stays
 
 
-def _lock(path: Path, waiting: Callable[[], None], longest_s: float) -> int | None:
+def _lock(path: Path, waiting: Callable[[float], None], longest_s: float) -> int | None:
     """A locked file's descriptor, or None where there is no such lock to be had."""
     if fcntl is None:
         return None
@@ -194,7 +197,7 @@ def _lock(path: Path, waiting: Callable[[], None], longest_s: float) -> int | No
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
         return None
-    until = time.monotonic() + longest_s
+    began = time.monotonic()
     try:
         while True:
             try:
@@ -202,9 +205,10 @@ def _lock(path: Path, waiting: Callable[[], None], longest_s: float) -> int | No
                 os.utime(descriptor)  # so that nobody takes the file for a leftover
                 return descriptor
             except BlockingIOError:
-                if time.monotonic() >= until:
+                waited_s = time.monotonic() - began
+                if waited_s >= longest_s:
                     break
-                waiting()
+                waiting(waited_s)
                 time.sleep(1.0)
     except OSError:
         pass

@@ -163,7 +163,7 @@ class GraphCompiler:
             model = self._init(origin, facts, found, registry)
             if model is not None:
                 return model, bank
-        with self.store.turn(facts.key, lambda: self._wait(kind)):
+        with self.store.turn(facts.key, lambda waited_s: self._wait(kind, config, waited_s)):
             model = self._init("stored", facts, self._stored(facts), registry)  # by somebody else, just now
             return model or self._compile(facts, registry), bank
 
@@ -224,9 +224,11 @@ class GraphCompiler:
         self.origins[facts.kind] = "compiled"
         return self.session.init(read(io.BytesIO(artifact)), weights_registry=registry)
 
-    def _wait(self, kind: str) -> None:
+    def _wait(self, kind: str, config: WhisperConfig, waited_s: float) -> None:
+        expected_s = estimate_s(kind, config)
         message = f"waiting for another captiond that compiles the {_coder(kind)} graph"
-        self.progress(ProgressEvent("compile", message))
+        share = min(0.99, (1 + waited_s) / expected_s)
+        self.progress(ProgressEvent("compile", message, share, expected_s))
 
 
 def origin_of(kind: str, config: WhisperConfig, device: Device, store: GraphStore) -> str:

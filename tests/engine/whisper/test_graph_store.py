@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_used_costs_only_time(tmp_path: Path) -> None:
         store.forget(KEY)
         store.prune()
         assert store.entries() == []
-        with store.turn(KEY, lambda: pytest.fail("nobody else is there")):
+        with store.turn(KEY, lambda _: pytest.fail("nobody else is there")):
             pass
 
 
@@ -163,7 +163,7 @@ def test_a_disk_that_may_only_be_read_is_read(tmp_path: Path) -> None:
         assert store.save(facts_of(OTHER), WHOLE) is None
         store.forget(KEY)
         assert loaded(store) == WHOLE
-        with store.turn(KEY, lambda: pytest.fail("nobody can hold a lock here")):
+        with store.turn(KEY, lambda _: pytest.fail("nobody can hold a lock here")):
             pass
 
 
@@ -213,16 +213,22 @@ def test_the_graph_that_was_just_saved_stays_however_large(
 def test_what_nobody_uses_any_more_goes_and_what_is_not_ours_stays(tmp_path: Path) -> None:
     store, long_ago = GraphStore(tmp_path), time.time() - graph_store.UNUSED_S - 60
     store.save(facts_of(OTHER), WHOLE)
-    strange = tmp_path / "notes.txt"
+    strange, hidden = tmp_path / "notes.txt", tmp_path / ".nfs0001"
     strange.write_text("mine")
+    hidden.write_text("the system's")
     (tmp_path / ".compiling.left").mkdir()
     (tmp_path / ".compiling.left" / "graph.mef").write_bytes(b"half")
     (tmp_path / f".{OTHER}.77").write_bytes(b"half")
     (tmp_path / ".compiling.now").mkdir()
-    for path in (store.path(OTHER), strange, tmp_path / ".compiling.left", tmp_path / f".{OTHER}.77"):
+    for path in (store.path(OTHER), strange, hidden, tmp_path / ".compiling.left", tmp_path / f".{OTHER}.77"):
         os.utime(path, (long_ago, long_ago))
     store.save(facts_of(), WHOLE)
-    assert {path.name for path in tmp_path.iterdir()} == {f"{KEY}{SUFFIX}", "notes.txt", ".compiling.now"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{KEY}{SUFFIX}",
+        "notes.txt",
+        ".nfs0001",
+        ".compiling.now",
+    }
 
 
 # --- several processes -------------------------------------------------------------------------------
@@ -250,7 +256,7 @@ def test_two_that_save_at_once_leave_one_of_the_two(tmp_path: Path) -> None:
 
 
 def _hold(folder: Path, holding: Event) -> None:
-    with GraphStore(folder).turn(KEY, lambda: None):
+    with GraphStore(folder).turn(KEY, lambda _: None):
         holding.set()
         time.sleep(3_600)
 
@@ -262,11 +268,12 @@ def test_a_turn_is_waited_for_and_ends_with_its_process(tmp_path: Path) -> None:
     assert holding.wait(60)
     waited: list[int] = []
 
-    def waiting() -> None:
+    def waiting(waited_s: float) -> None:
+        assert waited_s >= 0
         waited.append(1)
         holder.kill()
 
-    with GraphStore(tmp_path).turn(OTHER, lambda: pytest.fail("another graph")):
+    with GraphStore(tmp_path).turn(OTHER, lambda _: pytest.fail("another graph")):
         pass
     with GraphStore(tmp_path).turn(KEY, waiting):
         assert waited
@@ -275,7 +282,7 @@ def test_a_turn_is_waited_for_and_ends_with_its_process(tmp_path: Path) -> None:
 
 def test_a_turn_that_never_ends_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     waited: list[int] = []
-    with GraphStore(tmp_path).turn(KEY, lambda: None):
+    with GraphStore(tmp_path).turn(KEY, lambda _: None):
         thread = threading.Thread(target=_take, args=(tmp_path, waited))
         thread.start()
         thread.join()
@@ -283,7 +290,7 @@ def test_a_turn_that_never_ends_is_not_waited_for_for_ever(tmp_path: Path) -> No
 
 
 def _take(folder: Path, waited: list[int]) -> None:
-    with GraphStore(folder).turn(KEY, lambda: waited.append(0), longest_s=0.5):
+    with GraphStore(folder).turn(KEY, lambda _: waited.append(0), longest_s=0.5):
         waited.append(1)
 
 

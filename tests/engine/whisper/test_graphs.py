@@ -228,13 +228,15 @@ def test_what_another_process_compiled_in_the_meantime_is_not_compiled_again(
     compiler.progress = told.append
 
     def locked(path: Path, waiting: Any, longest_s: float) -> None:
-        waiting()
+        waiting(0.0)
+        waiting(1e9)
         GraphStore(tmp_path).save(_facts("encode"), b"a encode")
 
     monkeypatch.setattr("captiond_engine.whisper.graph_store._lock", locked)
     assert compiler.make("encode", CONFIG, {})[0] == "encode"
     assert (compiled, compiler.origins) == ([], {"encode": "stored"})
     assert "another captiond" in told[0].message
+    assert [0.0 < (event.done or 0.0) < 1.0 for event in told] == [True, True]
 
 
 @pytest.mark.usefixtures("_has_target")
