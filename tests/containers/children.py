@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 def children() -> list[int]:
-    """Numbers of the Pythons that this process started and that were not reaped yet.
+    """Numbers of the decoders that this process started and that were not reaped yet.
 
-    A browser that other tests share is no decoder.
+    A decoder is a Python that leads a session of its own. A browser that other tests share is none, nor is the
+    tracker that `multiprocessing` leaves running behind its first process.
     """
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
@@ -19,8 +20,10 @@ def children() -> list[int]:
             name, _, rest = entry.read_text().partition("(")[2].rpartition(")")
         except OSError:  # it ended meanwhile
             continue
-        if name.startswith("python") and int(rest.split()[1]) == os.getpid():
-            found.append(int(entry.parent.name))
+        _, parent, _, session, *_ = rest.split()
+        number = int(entry.parent.name)
+        if name.startswith("python") and int(parent) == os.getpid() and int(session) == number:
+            found.append(number)
     return found
 
 
