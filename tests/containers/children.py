@@ -11,8 +11,8 @@ from pathlib import Path
 def children() -> list[int]:
     """Numbers of the decoders that this process started and that were not reaped yet.
 
-    A decoder is a Python that leads a session of its own. A browser that other tests share is none, nor is the
-    tracker that `multiprocessing` leaves running behind its first process.
+    A decoder is a Python that leads a session of its own. A browser that other tests share is none, nor is
+    the tracker that `multiprocessing` leaves running behind its first process.
     """
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
