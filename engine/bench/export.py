@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,7 @@ def write_formats(
         import torch
 
         state = {name: torch.from_numpy(array) for name, array in tensors.items()}
-        torch.save({"dims": asdict(config), "model_state_dict": state}, folder / OPENAI)
+        torch.save({"dims": config.dimensions, "model_state_dict": state}, folder / OPENAI)
     for precision, name in GGML.items():
         if name in wanted:
             write_ggml(folder / name, config, tensors, text_tokens(config), precision)

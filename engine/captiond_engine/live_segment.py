@@ -13,11 +13,12 @@ from typing import Literal
 
 from captiond_engine.audio.mel import LogMel
 from captiond_engine.audio.ring import AudioRing
-from captiond_engine.decoding.align import Detokenizer, join, spread
-from captiond_engine.decoding.commit import CommitPolicy
+from captiond_engine.decoding.align import Detokenizer, in_order, join
+from captiond_engine.decoding.commit import open_policy
 from captiond_engine.decoding.guards import is_no_speech
-from captiond_engine.decoding.options import PLAIN_ONCE, FallbackOptions
+from captiond_engine.decoding.showing import Steadiness
 from captiond_engine.speech_model import ModelTraits
+from captiond_engine.stream_settings import StreamSettings
 from captiond_engine.types import (
     HOP_SAMPLES,
     AudioLost,
@@ -57,10 +58,9 @@ class LiveSegment:
         *,
         traits: ModelTraits,
         detokenizer: Detokenizer,
-        policy: CommitPolicy,
+        settings: StreamSettings,
         prompt: PromptSpec,
         commit_limit: int,
-        decoding: FallbackOptions = PLAIN_ONCE,
         continued: bool = False,
     ) -> None:
         self.number = number
@@ -78,9 +78,10 @@ class LiveSegment:
         self._onset = onset
         self._traits = traits
         self._detokenizer = detokenizer
-        self._policy = policy
+        self._policy = open_policy(settings.commit, settings.commit_hold)
+        self._steadiness = Steadiness(settings.show_probability)
         self._prompt = prompt
-        self._decoding = decoding
+        self._decoding = settings.decoding
         self._commit_limit = commit_limit  # audio beyond it may yet fall to the next segment
         self._mel = LogMel(traits.mels)
         self._revision = 0
@@ -130,12 +131,12 @@ class LiveSegment:
         """What a finished pass gave. What it says otherwise than was committed stays as it was told."""
         prefix = self._committed if window.prompt.prefix else ()
         until = max(self._onset, min(window.end, self.speech_end))
-        words = tuple(self._detokenizer.words(decoding, self._onset, until, prefix))
+        words = tuple(self._detokenizer.words(decoding, self._onset, until, prefix, origin=window.start))
         held_back, reason = "", self._refusal(decoding, words)
         if reason is not None:
             held_back, words = _text(words).rstrip(), ()
         if not _continues(_text(words), self.committed_text):
-            words = tuple(spread(join(self._committed, words), self._onset, until))
+            words = tuple(in_order(join(self._committed, words), self._onset, until))
         timings = Timings(
             queued_ms=queued_ms,
             encode_ms=decoding.encode_ms,
@@ -166,8 +167,7 @@ class LiveSegment:
         if agreed > known:
             last = self._detokenizer.without_final_marks(heard.words[agreed - 1])
             self._committed = (*heard.words[: agreed - 1], last)
-        committed = self.committed_text
-        shown = (committed, _text(heard.words)[len(committed) :].rstrip())
+        shown = self.committed_text, self._tentative(heard.words, max(known, agreed))
         if shown == self._shown:
             return None
         self._shown = shown
@@ -183,6 +183,13 @@ class LiveSegment:
             words=heard.words,
             timings=heard.timings,
         )
+
+    def _tentative(self, words: Sequence[Word], committed: int) -> str:
+        """What is shown behind what is committed. A sentence that ends where the audio does may yet go on."""
+        shown = list(words[: self._steadiness.update(words, committed)])
+        if shown and len(shown) > committed:
+            shown[-1] = self._detokenizer.without_final_marks(shown[-1])
+        return _text(shown)[len(self.committed_text) :].rstrip()
 
     def finish(self, heard: Heard) -> None:
         """The final is there: ``outcome`` is it, or a suppression where it has no words."""
@@ -202,7 +209,7 @@ class LiveSegment:
             heard_until=self.end,
             final=True,
             language=heard.language,
-            words=tuple(spread(heard.words, self._onset, max(self._onset, self.speech_end))),
+            words=tuple(in_order(heard.words, self._onset, max(self._onset, self.speech_end))),
             timings=heard.timings,
         )
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 
 from captiond_engine.audio.mel import log_mel
 from captiond_engine.decoding.align import Detokenizer
-from captiond_engine.decoding.commit import LocalAgreement2
-from captiond_engine.decoding.placing import place
+from captiond_engine.decoding.placing import place, snap
 from captiond_engine.live_segment import LiveSegment
 from captiond_engine.packing import Packer, Passage
 from captiond_engine.speech_model import ModelTraits, Tokenizer
@@ -75,7 +74,8 @@ class Recording:
         self._detokenizer = Detokenizer(tokenizer)
         self._look_ahead = look_ahead
         self._prompt = PromptSpec(settings.language, hints=settings.hints, task=settings.decoding.task)
-        self._decoding = replace(settings.decoding, budget_ms=None)  # nobody waits
+        decoding = replace(settings.decoding, budget_ms=None)  # nobody waits
+        self._settings = replace(settings, decoding=decoding)
         self._language_open = settings.language is None and len(traits.languages) > 1
         self._packer = Packer(
             detector,
@@ -143,7 +143,8 @@ class Recording:
         outcome = segment.outcome
         assert outcome is not None
         if isinstance(outcome, Transcript):
-            outcome = replace(outcome, words=place(outcome.words, passage.stretches))
+            at_voice = snap if decoding.starts else place
+            outcome = replace(outcome, words=at_voice(outcome.words, passage.stretches))
             if self._language_open and decoding.language:
                 self._language_open = False
                 self._prompt = self._prompt._replace(language=decoding.language)
@@ -210,7 +211,8 @@ class Recording:
         traits, speech = self._traits, passage.speech
         hops = traits.window_length(len(passage.pcm), traits.window_final) // HOP_SAMPLES
         mel = log_mel(passage.pcm, traits.mels, hops)
-        options = None if self._decoding.is_plain else self._decoding
+        decoding = self._settings.decoding
+        options = None if decoding.is_plain else decoding
         return _Waiting(passage, Window(0, speech.start, speech.end, mel, self._prompt, options))
 
     def _segment(self, passage: Passage) -> LiveSegment:
@@ -222,9 +224,8 @@ class Recording:
             speech.onset,
             traits=self._traits,
             detokenizer=self._detokenizer,
-            policy=LocalAgreement2(),
+            settings=self._settings,
             prompt=self._prompt,
-            decoding=self._decoding,
             commit_limit=speech.end,
         )
         segment.end, segment.speech_end = speech.end, speech.speech_end

@@ -14,7 +14,6 @@ from typing import Literal, NamedTuple
 
 from captiond_engine.answers import Answers
 from captiond_engine.decoding.align import Detokenizer
-from captiond_engine.decoding.commit import LocalAgreement2
 from captiond_engine.listener import Listener
 from captiond_engine.live_segment import LiveSegment
 from captiond_engine.speech_model import ModelTraits, Tokenizer
@@ -253,9 +252,8 @@ class Stream:
             began.onset,
             traits=self._traits,
             detokenizer=self._detokenizer,
-            policy=LocalAgreement2(),
+            settings=self.settings,
             prompt=self._prompt,
-            decoding=self.settings.decoding,
             commit_limit=began.at + self._limits.max_segment - self._limits.cut_search,
             continued=began.continued,
         )

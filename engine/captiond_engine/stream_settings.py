@@ -18,6 +18,8 @@ class StreamSettings:
 
     ``language``: ISO code, "auto", or None for the model's only one. ``hints``: spelling hints.
     ``partial_step``: a partial pass is due each time the segment crosses a multiple of it.
+    ``commit``: the policy by which words are committed; ``commit_hold``: samples before the end of what was
+    heard in which it commits none, if it asks for them. ``show_probability``: see ``decoding.showing``.
     ``min_speech``: a segment with less voice is suppressed, undecoded. ``ring``: audio that is held;
     speech which is not decoded before it is overwritten is lost, and reported. ``decoding``: how finals are
     decoded; partials are greedy, and share its task and its idea of silence.
@@ -27,6 +29,9 @@ class StreamSettings:
     hints: str = ""
     partials: bool = True
     partial_step: int = samples_from_ms(500)
+    commit: str = "local-agreement"
+    commit_hold: int = samples_from_ms(400)
+    show_probability: float = 0.6
     silence: int = samples_from_ms(500)
     pre_roll: int = samples_from_ms(300)
     post_roll: int = samples_from_ms(200)

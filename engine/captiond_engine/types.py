@@ -82,13 +82,17 @@ class SpeechSegment:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word with its leading space, its place in samples, and the tokens that spell it."""
+    """One word with its leading space, its place in samples, and the tokens that spell it.
+
+    ``heeded``: the latest sample that the decoder heeded most while it said one of them; None: not known.
+    """
 
     text: str
     start: int
     end: int
     probability: float
     tokens: tuple[int, ...] = ()
+    heeded: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,11 @@ class Window:
     prompt: PromptSpec = field(default_factory=PromptSpec)
     options: DecodingOptions | FallbackOptions | None = None
 
+    @property
+    def positions(self) -> int:
+        """Encoder positions that are sound; the others are padding."""
+        return max(1, -(-(self.end - self.start) // POSITION_SAMPLES))
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -219,6 +228,8 @@ class Decoding:
     the end-of-text token, as openai-whisper's ``sum_logprobs`` does. ``timed_tokens``: where timestamps were
     asked for, all tokens with these between them, as they were said; else empty. ``failure``: no temperature
     gave a text that passes, and why, or it is silence; ``held_back``: it failed and is not to be told.
+    ``starts``: where each token of the forced prefix and of ``tokens`` begins, and where the last one ends;
+    ``heeded``: what each of them was heard in. Samples of the window; empty where the model does not tell.
     """
 
     tokens: tuple[int, ...]
@@ -235,3 +246,5 @@ class Decoding:
     language_probabilities: Mapping[str, float] | None = None  # where the language was detected
     failure: SuppressReason | None = None
     held_back: bool = False
+    starts: tuple[int, ...] = ()
+    heeded: tuple[int, ...] = ()

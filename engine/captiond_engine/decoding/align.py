@@ -1,8 +1,8 @@
 """From tokens and their log-probabilities to words with a place in the audio.
 
-Takes: what the decoder answered and the stretch of audio it heard. Gives: Words. Times are spread over
-the stretch by the length of the words' text; an alignment by cross-attention can take its place behind
-the same method. Also joins what was told for good with what a fresh pass says. Knows no audio.
+Takes: what the decoder answered and the stretch of audio it heard. Gives: Words. Where the decoder told when
+its tokens were said (``timing``) words stand there; else they are spread over the stretch by the length of
+their text. Also joins what was told for good with what a fresh pass says. Knows no audio.
 """
 
 from __future__ import annotations
@@ -23,9 +23,19 @@ class Detokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def words(self, decoding: Decoding, start: int, end: int, prefix: Sequence[Word] = ()) -> list[Word]:
+    def words(
+        self,
+        decoding: Decoding,
+        start: int,
+        end: int,
+        prefix: Sequence[Word] = (),
+        *,
+        origin: int | None = None,
+    ) -> list[Word]:
         """The words of ``prefix`` (which was forced) and of ``decoding``, placed in [start, end).
 
+        ``origin``: where the window of the decode begins; by default at ``start``. A word's time is that of
+        its letters, without the marks beside them, as in openai-whisper (timing.py, ``merge_punctuations``).
         A word's probability is the geometric mean of its tokens' probabilities; forced tokens keep what
         their words had.
         """
@@ -33,15 +43,28 @@ class Detokenizer:
         logs = [math.log(max(word.probability, 1e-9)) for word in prefix for _ in word.tokens]
         tokens += decoding.tokens
         logs += decoding.log_probabilities
+        starts = decoding.starts if len(decoding.starts) == len(tokens) + 1 else ()
+        shift = start if origin is None else origin
         words: list[Word] = []
         at = 0
         for piece in self._tokenizer.split_words(tokens):
-            mine = logs[at : at + len(piece.tokens)]
-            at += len(piece.tokens)
+            first, at = at, at + len(piece.tokens)
             if piece.text:
+                mine = logs[first:at]
                 probability = math.exp(min(0.0, sum(mine) / max(1, len(mine))))
-                words.append(Word(piece.text, start, end, probability, tuple(piece.tokens)))
-        return spread(words, start, end)
+                begin, until, heeded = start, end, None
+                if starts:
+                    before, after = self._marks(piece.tokens)
+                    begin, until = shift + starts[first + before], shift + starts[at - after]
+                    heeded = shift + max(decoding.heeded[first + before : at - after])
+                words.append(Word(piece.text, begin, until, probability, tuple(piece.tokens), heeded))
+        return in_order(words, start, end) if starts else spread(words, start, end)
+
+    def _marks(self, tokens: Sequence[int]) -> tuple[int, int]:
+        """How many tokens before a word's letters and after them are marks alone."""
+        texts = [self._tokenizer.decode([token]) for token in tokens]  # half a character is no mark
+        lettered = [at for at, text in enumerate(texts) if _bare(text) or not text.isascii()]
+        return (lettered[0], len(tokens) - 1 - lettered[-1]) if lettered else (0, 0)
 
     def without_final_marks(self, word: Word) -> Word:
         """``word`` without the punctuation at its end, where that has tokens of its own.
@@ -98,6 +121,17 @@ def _aligned(committed: Sequence[Word], words: Sequence[Word]) -> int:
     return best[2]
 
 
+def in_order(words: Sequence[Word], start: int, end: int) -> list[Word]:
+    """``words`` where they are, but for what lies outside [start, end) or before the end of a word before."""
+    placed: list[Word] = []
+    passed = start
+    for word in words:
+        begin = min(max(word.start, passed), end)
+        passed = min(max(word.end, begin), end)
+        placed.append(replace(word, start=begin, end=passed))
+    return placed
+
+
 def spread(words: Sequence[Word], start: int, end: int) -> list[Word]:
     """``words`` one after another over [start, end), each as long as its share of the characters.
 
@@ -112,7 +146,7 @@ def spread(words: Sequence[Word], start: int, end: int) -> list[Word]:
         begin = start + (end - start) * passed // total
         passed += _length(word)
         until = start + (end - start) * passed // total
-        placed.append(Word(word.text, begin, until, word.probability, word.tokens))
+        placed.append(replace(word, start=begin, end=until))
     return placed
 
 

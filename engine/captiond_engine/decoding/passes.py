@@ -18,10 +18,19 @@ from captiond_engine.types import Float32Array
 
 
 class Prompt(NamedTuple):
-    """Tokens that a row's decode begins with; ``start`` is start-of-transcript's index in them."""
+    """Tokens that a row's decode begins with; ``start`` is start-of-transcript's index in them.
+
+    ``prefix``: how many of the last ones are text that the decode goes on from.
+    """
 
     tokens: tuple[int, ...]
     start: int = 0
+    prefix: int = 0
+
+    @property
+    def text(self) -> tuple[int, ...]:
+        """The prefix."""
+        return self.tokens[len(self.tokens) - self.prefix :]
 
 
 class ClipPrompt(NamedTuple):

@@ -1,4 +1,4 @@
-"""Words to where they were said, by the pauses between them.
+"""Words to where they were said, by the pauses between them; for where the decoder tells no times.
 
 Takes: the words of one window in order, and the stretches of voice that were heard in it. Gives: the same
 words with times. Each pause falls between two words: where the letters before it take their share of the
@@ -9,6 +9,7 @@ no audio and no model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 from captiond_engine.decoding.align import spread
@@ -31,6 +32,25 @@ def place(words: Sequence[Word], stretches: Sequence[tuple[int, int]]) -> tuple[
     for (start, end), last in zip(stretches, [*_pauses(words, stretches), len(words)], strict=True):
         placed += spread(words[first:last], start, end)
         first = last
+    return tuple(placed)
+
+
+def snap(words: Sequence[Word], stretches: Sequence[tuple[int, int]]) -> tuple[Word, ...]:
+    """``words`` that were timed already, drawn back from the silence between ``stretches``.
+
+    A word that begins in a pause and goes on after it begins where the pause ends, and one that ends in a
+    pause ends where the pause begins; a word wholly within a pause stays.
+    """
+    pauses = [(end, start) for (_, end), (start, _) in pairwise(stretches)]
+    placed = []
+    for word in words:
+        start, end = word.start, word.end
+        for begin, until in pauses:
+            if begin <= start < until < end:
+                start = until
+            if start < begin < end <= until:
+                end = begin
+        placed.append(replace(word, start=start, end=end))
     return tuple(placed)
 
 

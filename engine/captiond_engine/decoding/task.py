@@ -52,7 +52,7 @@ def prompt_of(options: DecodingOptions, tokens: DecodingTokens, language: str | 
     before = _spelled(options.prompt, tokens)[-(context // 2 - 1) :]
     if before:
         before = [tokens.start_of_previous, *before]
-    return Prompt((*before, *start, *prefix), len(before))
+    return Prompt((*before, *start, *prefix), len(before), len(prefix))
 
 
 def _spelled(given: str | Sequence[int] | None, tokens: DecodingTokens) -> list[int]:

@@ -25,8 +25,11 @@ def attend[
     positions: Int,
     scores: Floats,
     y: Floats,
-):
-    """`y` [64] = softmax(query keys^T / 8) values over `positions`; `scores` holds them rounded up to WIDTH."""
+) -> Float32:
+    """`y` [64] = softmax(query keys^T / 8) values over `positions`.
+
+    `scores` has room for them rounded up to WIDTH; times the number that is returned they are the softmax.
+    """
     comptime PARTS = HEAD // WIDTH
     var q = Array[Lanes[WIDTH], PARTS](fill=Lanes[WIDTH](0))
     comptime for part in range(PARTS):
@@ -57,6 +60,7 @@ def attend[
     var share = 1 / total.reduce_add()
     comptime for part in range(PARTS):
         store(y, part * WIDTH, mixed[part] * share)
+    return share
 
 
 @register("captiond_self_attention")
@@ -107,7 +111,7 @@ struct SelfAttention:
                 var slot = Int(row[unsafe_offset = 4 * r + 1])
                 var position = Int(row[unsafe_offset = 4 * r + 2])
                 var at = (slot * heads + head) * context * HEAD
-                attend[F32, WIDTH](
+                _ = attend[F32, WIDTH](
                     q.unsafe_offset(r * 3 * width + head * HEAD),
                     k.unsafe_offset(at),
                     v.unsafe_offset(at),
@@ -123,7 +127,8 @@ struct CrossAttention:
     """Each row attends to what its slot's seat heard; `q` [R, E] to `y` [R, E].
 
     `seats` [B, 2]: each slot's seat, and the number of positions heard there. Keys and values may be float32 or
-    bfloat16. Raises where a slot or seat is not there, or holds fewer positions.
+    bfloat16. `watched` [H]: where the weights of each head are kept in `attended` [B, T, A, S], at the row's slot and
+    position; below 0: nowhere. Raises where a slot or seat is not there, or holds fewer positions.
     """
 
     @staticmethod
@@ -135,8 +140,10 @@ struct CrossAttention:
         rows: InputTensor[dtype=I32, rank=2, ...],
         counts: InputTensor[dtype=I32, rank=1, ...],
         seats: InputTensor[dtype=I32, rank=2, ...],
+        watched: InputTensor[dtype=I32, rank=1, ...],
         keys: MutableTensor[dtype=KEPT, rank=4, ...],
         values: MutableTensor[dtype=KEPT, rank=4, ...],
+        attended: MutableTensor[dtype=F32, rank=4, ...],
     ) raises:
         var count = min(Int(counts.unsafe_ptr()[unsafe_offset=0]), q.dim_size(0))
         var heads = keys.dim_size(1)
@@ -146,19 +153,30 @@ struct CrossAttention:
         var heard = 0
         for r in range(count):
             var slot = Int(row[unsafe_offset = 4 * r + 1])
+            var position = Int(row[unsafe_offset = 4 * r + 2])
             if slot < 0 or slot >= seats.dim_size(0):
                 raise Error("a row's slot has no seat")
+            if slot >= attended.dim_size(0) or position < 0 or position >= attended.dim_size(1):
+                raise Error("a row's slot or position is outside what keeps its attention")
             var place = Int(seat[unsafe_offset = 2 * slot])
             var positions = Int(seat[unsafe_offset = 2 * slot + 1])
             if place < 0 or place >= keys.dim_size(0) or positions < 1 or positions > room:
                 raise Error("a slot's seat is not there, or heard more than fits in it")
             heard += positions
+        var kept = attended.dim_size(2)
+        for head in range(heads):
+            if Int(watched.unsafe_ptr()[unsafe_offset=head]) >= kept or attended.dim_size(3) < room:
+                raise Error("a head's attention has no place to be kept")
         var query = rebind[Floats](q.unsafe_ptr())
         var k = rebind[Pointer[Scalar[KEPT], MutUntrackedOrigin]](keys.unsafe_ptr())
         var v = rebind[Pointer[Scalar[KEPT], MutUntrackedOrigin]](values.unsafe_ptr())
         var out = rebind[Floats](y.unsafe_ptr())
         var memory = unsafe_alloc[Float32](2 * (room + WIDTH))
         var scores = rebind[Floats](memory)
+        var watch = rebind[Ints](watched.unsafe_ptr())
+        var look = rebind[Floats](attended.unsafe_ptr())
+        var spans = attended.dim_size(1)
+        var span = attended.dim_size(3)
 
         def some_heads(which: Int) {imm}:
             var first = heads // 2 if which == 1 else 0
@@ -167,14 +185,22 @@ struct CrossAttention:
                 for r in range(count):
                     var slot = Int(row[unsafe_offset = 4 * r + 1])
                     var at = (Int(seat[unsafe_offset = 2 * slot]) * heads + head) * room * HEAD
-                    attend[KEPT, WIDTH](
+                    var positions = Int(seat[unsafe_offset = 2 * slot + 1])
+                    var mine = scores.unsafe_offset(max(which, 0) * (room + WIDTH))
+                    var share = attend[KEPT, WIDTH](
                         query.unsafe_offset((r * heads + head) * HEAD),
                         k.unsafe_offset(at),
                         v.unsafe_offset(at),
-                        Int(seat[unsafe_offset = 2 * slot + 1]),
-                        scores.unsafe_offset(max(which, 0) * (room + WIDTH)),
+                        positions,
+                        mine,
                         out.unsafe_offset((r * heads + head) * HEAD),
                     )
+                    var place = Int(watch[unsafe_offset=head])
+                    if place >= 0:
+                        var position = Int(row[unsafe_offset = 4 * r + 2])
+                        var to = ((slot * spans + position) * kept + place) * span
+                        for i in range(positions):
+                            look[unsafe_offset = to + i] = mine[unsafe_offset=i] * share
 
         if HANDS == 2 and heard * heads * HEAD * 2 * size_of[KEPT]() >= SHARED_FROM:
             sync_parallelize(some_heads, 2)

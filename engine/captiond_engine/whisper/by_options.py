@@ -26,6 +26,7 @@ from captiond_engine.decoding.task import (
     search_of,
 )
 from captiond_engine.types import Decoding, Window
+from captiond_engine.whisper.encoding import with_times
 
 if TYPE_CHECKING:
     from captiond_engine.whisper.model import Encoding, WhisperModel
@@ -46,7 +47,7 @@ def decode_with(
     asked = [None if one.task == "lang_id" else one.language for one in once]
     languages, found = languages_of(model, encoding, asked)
     windows = _Windows(model, encoding, languages)
-    decodings = decode_with_fallback(windows.decode, options, may_go_on)
+    decodings = windows.timed(decode_with_fallback(windows.decode, options, may_go_on), once)
     elapsed_ms = (time.perf_counter() - began) * 1000
     return [
         replace(decoding, language_probabilities=probabilities, decode_ms=elapsed_ms)
@@ -142,6 +143,23 @@ class _Windows:
                 found |= answers
             waiting = [ask for ask in waiting if ask.row not in found]
         return [found[row] for row in windows]
+
+    def timed(self, decodings: Sequence[Decoding], once: Sequence[DecodingOptions]) -> list[Decoding]:
+        """With the times of tokens that a search said, which leaves none behind: one pass over the texts."""
+        timed = list(decodings)
+        prompts: dict[int, Prompt] = {}
+        for row, (decoding, options) in enumerate(zip(decodings, once, strict=True)):
+            untimed = bool(decoding.tokens) and not decoding.starts
+            spoken = replace(options, prompt=None, prefix=None, without_timestamps=True)
+            prompt = prompt_of(spoken, self._tokenizer, self._languages[row], self._context)
+            text = (*self._ask(row, options).prompt.text, *decoding.tokens)
+            if untimed and len(prompt.tokens) + len(text) < self._context:
+                prompts[row] = Prompt((*prompt.tokens, *text), prompt.start, len(text))
+        if prompts:
+            found = self._model.align(self._encoding.take(list(prompts)), list(prompts.values()))
+            for row, times in zip(prompts, found, strict=True):
+                timed[row] = with_times(timed[row], times)
+        return timed
 
     def _ask(self, row: int, options: DecodingOptions) -> _Ask:
         model = self._model

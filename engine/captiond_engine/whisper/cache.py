@@ -33,10 +33,15 @@ def no_room_for(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class DecodeBuffers:
-    """``tokens`` int64 [B, T], ``log_probabilities`` float32 [B, T], ``caches``: keys, then values."""
+    """``tokens`` int64 [B, T], ``log_probabilities`` float32 [B, T], ``caches``: keys, then values.
+
+    ``attended`` float32 [B, T, A, S]: how much each of the heads that align text and audio
+    (``WhisperConfig.aligned_by``) heeded each position when it had read the token at [T].
+    """
 
     tokens: Buffer
     log_probabilities: Buffer
+    attended: Buffer
     caches: tuple[Buffer, ...]
 
 
@@ -61,17 +66,18 @@ class BufferPool:
                 with no_room_for(f"{rows} decodes"):
                     self._memory = self._allocate(rows)
             views = (one[:rows] for one in self._memory)
-            tokens, log_probabilities, *caches = (
+            tokens, log_probabilities, attended, *caches = (
                 view if isinstance(view, Buffer) else Buffer.from_numpy(view) for view in views
             )
-            self._by_rows[rows] = DecodeBuffers(tokens, log_probabilities, tuple(caches))
+            self._by_rows[rows] = DecodeBuffers(tokens, log_probabilities, attended, tuple(caches))
         return self._by_rows[rows]
 
     def _allocate(self, rows: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]] | list[Buffer]:
         config, kept = self._config, self._kept
         cache, out = (rows, config.n_text_head, config.n_text_ctx, HEAD_WIDTH), (rows, config.n_text_ctx)
+        attended = (*out, len(config.aligned_by), config.n_audio_ctx)
         caches = [(cache, kept)] * (2 * config.n_text_layer)
-        shapes = [(out, DType.int64), (out, DType.float32), *caches]
+        shapes = [(out, DType.int64), (out, DType.float32), (attended, DType.float32), *caches]
         if self._device.is_host and kept == DType.float32:
             return [np.zeros(shape, dtype.to_numpy()) for shape, dtype in shapes]
         return [Buffer.zeros(shape, dtype, device=self._device) for shape, dtype in shapes]

@@ -12,8 +12,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,7 +36,7 @@ class Request(msgspec.Struct, frozen=True):
     """What to compile: for the GPU or this CPU, or for a class of CPUs by its name."""
 
     kind: str
-    config: dict[str, int]
+    config: dict[str, Any]
     on_gpu: bool
     into: str
     target: str | None = None
@@ -52,7 +52,7 @@ def compile_apart(
         raise CompileError(f"{error}") from error
     try:
         into = folder / "graph.mef"
-        request = Request(kind, asdict(config), on_gpu, str(into), target.name if target else None)
+        request = Request(kind, config.facts, on_gpu, str(into), target.name if target else None)
         _run(request, folder)
         return into.read_bytes()
     except OSError as error:

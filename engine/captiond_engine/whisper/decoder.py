@@ -2,99 +2,20 @@
 
 Prompt in, tokens and log-probabilities out. Prefill, loop, suppression and the stop at end-of-text are
 inside. Prompts of unequal length are padded on the left; masks and positions are made on the host
-(``prompt_arrays``), because comparisons of broadcast operands inside a symbolic graph were seen to go wrong.
+(``decode_inputs``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-import numpy as np
-from max.driver import Buffer, Device
 from max.dtype import DType
 from max.graph import BufferType, BufferValue, DeviceRef, Dim, Graph, TensorType, TensorValue, ops
-from numpy.typing import NDArray
 
 from captiond_engine.types import Float32Array
 from captiond_engine.whisper import layers
-from captiond_engine.whisper.cache import Seat
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 from captiond_engine.whisper.layers import CPU, F32, I64, WeightBank
-
-BLOCKED = np.float32(-1e30)  # additive mask: finite, so that a fully masked row gives no NaN
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeInputs:
-    """One decode as both kinds of decoder take it: a prompt each row, where start-of-transcript stands in
-    it, the seat that the row listens to, the text context, most new tokens, end-of-text and no-speech. All
-    sizes have been checked."""
-
-    prompts: Sequence[Sequence[int]]
-    starts: Sequence[int]
-    seats: Sequence[Seat]
-    context: int
-    max_new: int
-    end_of_text: int
-    no_speech: int
-
-
-@dataclass(frozen=True, slots=True)
-class PromptArrays:
-    """Host-made inputs of one decode. B rows, P the longest prompt, T the text context, S the most positions.
-
-    ``tokens`` int64 [B, P] padded on the left · ``positions`` int64 [B, P] · ``next_positions`` int64 [B] ·
-    ``prefill_mask`` float32 [B, 1, P, P] · ``step_mask`` float32 [B, 1, 1, T] · ``start_rows`` float32
-    [B, 1, P], one at the start-of-transcript token · ``seats`` int64 [B] · ``heard_mask`` float32
-    [B, 1, 1, S].
-    """
-
-    tokens: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    next_positions: NDArray[np.int64]
-    prefill_mask: Float32Array
-    step_mask: Float32Array
-    start_rows: Float32Array
-    seats: NDArray[np.int64]
-    heard_mask: Float32Array
-
-
-def prompt_arrays(decode: DecodeInputs) -> PromptArrays:
-    """Arrays for prompts and audio of unequal length."""
-    prompts, starts, context, pad = decode.prompts, decode.starts, decode.context, decode.end_of_text
-    heard = np.array([seat.positions for seat in decode.seats])
-    rows, longest = len(prompts), max(len(prompt) for prompt in prompts)
-    tokens = np.full((rows, longest), pad, np.int64)
-    positions = np.zeros((rows, longest), np.int64)
-    prefill_mask = np.full((rows, 1, longest, longest), BLOCKED, np.float32)
-    step_mask = np.zeros((rows, 1, 1, context), np.float32)
-    start_rows = np.zeros((rows, 1, longest), np.float32)
-    causal = np.tril(np.ones((longest, longest), bool))
-    for row, (prompt, start) in enumerate(zip(prompts, starts, strict=True)):
-        left = longest - len(prompt)
-        tokens[row, left:] = prompt
-        positions[row, left:] = np.arange(len(prompt))
-        allowed = causal & (np.arange(longest) >= left)
-        np.fill_diagonal(allowed, True)  # a padding row sees itself, so that its softmax is defined
-        prefill_mask[row, 0][allowed] = 0.0
-        step_mask[row, 0, 0, :left] = BLOCKED
-        start_rows[row, 0, left + start] = 1.0
-    lengths = np.array([len(prompt) for prompt in prompts], np.int64)
-    seats = np.array([seat.index for seat in decode.seats], np.int64)
-    beyond = np.arange(heard.max()) >= heard[:, None]
-    heard_mask = np.where(beyond, BLOCKED, np.float32(0))[:, None, None].astype(np.float32)
-    return PromptArrays(tokens, positions, lengths, prefill_mask, step_mask, start_rows, seats, heard_mask)
-
-
-def prompt_inputs(decode: DecodeInputs, device: Device) -> list[Buffer]:
-    """The first inputs of the graph, up to the suppression masks."""
-    arrays = prompt_arrays(decode)
-    on_device = [getattr(arrays, field.name) for field in fields(PromptArrays)]
-    control = [np.array(decode.end_of_text, np.int64), np.array([decode.no_speech], np.int64)]
-    before = [Buffer.from_numpy(np.ascontiguousarray(array)).to(device) for array in on_device]
-    after = [Buffer.from_numpy(array).to(device) for array in control]
-    return [*before, Buffer.from_numpy(np.array(decode.max_new, np.int64)), *after]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +37,7 @@ class _Inputs:
     suppress: TensorValue
     out_tokens: BufferValue
     out_log_probabilities: BufferValue
+    attended: BufferValue
     keys: list[BufferValue]
     values: list[BufferValue]
     cross: list[BufferValue]
@@ -143,6 +65,7 @@ def _input_types(config: WhisperConfig, device: DeviceRef, kept: DType) -> list[
         tensor(F32, config.n_vocab),
         BufferType(I64, ("B", context), device=device),
         BufferType(F32, ("B", context), device=device),
+        BufferType(F32, ("B", context, len(config.aligned_by), config.n_audio_ctx), device=device),
         *[cache] * (2 * config.n_text_layer),
         *[BufferType(kept, ("W", heads, config.n_audio_ctx, HEAD_WIDTH), device=device)]
         * (2 * config.n_text_layer),
@@ -155,10 +78,10 @@ def _read_inputs(config: WhisperConfig, graph: Graph) -> _Inputs:
     tensors = [layers.tensor_of(value) for value in graph.inputs[:13]]
     buffers = [layers.buffer_of(value) for value in graph.inputs[13:]]
     return _Inputs(
-        **dict(zip(names, [*tensors, *buffers[:2]], strict=False)),
-        keys=buffers[2 : 2 + depth],
-        values=buffers[2 + depth : 2 + 2 * depth],
-        cross=buffers[2 + 2 * depth :],
+        **dict(zip(names, [*tensors, *buffers[:3]], strict=False)),
+        keys=buffers[3 : 3 + depth],
+        values=buffers[3 + depth : 3 + 2 * depth],
+        cross=buffers[3 + 2 * depth :],
     )
 
 
@@ -168,7 +91,9 @@ def build(
     """The greedy decode graph; inputs as ``_Inputs``. ``kept``: type of products, caches and seats.
 
     Gives steps int64 [], sum of log-probabilities [B], no-speech probability [B, 1], first logits [B, V]
-    (before suppression). Tokens and their log-probabilities are left in the two output buffers.
+    (before suppression). Tokens, their log-probabilities and the attention of the heads that align text
+    and audio are left in the output buffers; with P the longest prompt, at [T] what was read there, padding
+    included.
     """
     bank = WeightBank(tensors, device, kept)
     with Graph("whisper_decode", input_types=_input_types(config, device, kept)) as graph:
@@ -262,10 +187,28 @@ class _Network:
                 self.config.n_text_head,
             )
             k, v = self.heard[2 * layer : 2 * layer + 2]
+            self._keep_attention(layer, q, k, write)
             mixed = layers.join_heads(layers.attend(q, k, v, inputs.heard_mask, split=bank.split))
             x = x + layers.linear(bank, mixed, f"{block}.cross_attn.out")
             x = layers.mlp(bank, x, block)
         return layers.layer_norm(bank, x, "decoder.ln")
+
+    def _keep_attention(
+        self, layer: int, q: TensorValue, k: TensorValue, write: tuple[slice, Dim | int]
+    ) -> None:
+        """What the layer's heads that align text and audio heed, [B, P, 1, S] each, into ``attended``."""
+        positions = self.inputs.heard_mask.shape[3]
+        end = ops.cast(ops.shape_to_tensor([positions])[0], I64)
+        span = (slice(ops.constant(0, I64, device=CPU), end), positions)
+        for place, (of, head) in enumerate(self.config.aligned_by):
+            if of == layer:
+                one = slice(None), slice(head, head + 1)
+                shares = layers.attention(q[one], k[one], self.inputs.heard_mask, split=self.bank.split)
+                ops.buffer_store_slice(
+                    self.inputs.attended,
+                    ops.transpose(shares, 1, 2),
+                    [slice(None), write, slice(place, place + 1), span],
+                )
 
 
 def _greedy_loop(

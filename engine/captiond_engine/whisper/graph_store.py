@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -42,7 +43,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     key: str
     kind: str
-    config: dict[str, int]
+    config: dict[str, Any]
     machine: str
     max: str
     source: str

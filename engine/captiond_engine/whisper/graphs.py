@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -125,7 +124,8 @@ def sketch(
 
 def facts_of(kind: str, config: WhisperConfig, text: bytes, machine: str) -> Facts:
     """What is known of a graph before it is compiled, its key included."""
-    facts = Facts("", kind, asdict(config), machine, version("max"), hashlib.sha256(text).hexdigest())
+    known = config.dimensions if kind.startswith("encode") else config.facts
+    facts = Facts("", kind, known, machine, version("max"), hashlib.sha256(text).hexdigest())
     key = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:32]
     return msgspec.structs.replace(facts, key=key)
 

@@ -176,12 +176,17 @@ def attend(
     [B, 1, T, S], made on the host: comparisons of broadcast operands inside a graph with symbolic dims were
     seen to give another row's mask. ``split``: products by ``split_product``.
     """
+    shares = as_type(attention(q, k, mask, split=split), v.dtype)
+    return as_type(split_product(shares, v) if split else shares @ v, F32)
+
+
+def attention(
+    q: TensorValue, k: TensorValue, mask: TensorValue | None = None, *, split: bool = False
+) -> TensorValue:
+    """How much each query heeds each position, float32 [B, H, T, S]; arguments as ``attend``'s."""
     keys = ops.transpose(k, 2, 3)
     scores = as_type(split_product(q, keys) if split else q @ keys, F32) * SCALE
-    if mask is not None:
-        scores = scores + mask
-    shares = as_type(ops.softmax(scores), v.dtype)
-    return as_type(split_product(shares, v) if split else shares @ v, F32)
+    return ops.softmax(scores if mask is None else scores + mask)
 
 
 def has_flash(bank: WeightBank) -> bool:

@@ -21,9 +21,9 @@ from captiond_engine.decoding.rules import Suppression, suppression_for
 from captiond_engine.errors import DeviceError, ModelError
 from captiond_engine.progress import Progress, ProgressEvent, silent
 from captiond_engine.types import Float32Array, Precision
-from captiond_engine.whisper import decoder, row_decoder
+from captiond_engine.whisper import decode_inputs, row_decoder
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.decoder import DecodeInputs
+from captiond_engine.whisper.decode_inputs import DecodeInputs
 from captiond_engine.whisper.graph_store import Facts, GraphStore
 from captiond_engine.whisper.graphs import PLAIN_TYPES, ROW_DECODERS, ROW_ENCODERS, GraphCompiler, plain
 from captiond_engine.whisper.layers import WeightBank
@@ -202,7 +202,7 @@ class DecoderChoice:
 def plain_choice(precision: Precision) -> DecoderChoice:
     """MAX's own operations, float32 or bfloat16: what a device other than a CPU decodes with."""
     kinds = plain("decode", precision), plain("encode", precision)
-    return DecoderChoice(*kinds, decoder.prompt_inputs, precision)
+    return DecoderChoice(*kinds, decode_inputs.prompt_inputs, precision)
 
 
 def decoders(device: Device, precision: Precision) -> list[DecoderChoice]:

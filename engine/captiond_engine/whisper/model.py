@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from captiond_engine.decoding.options import DecodingOptions, FallbackOptions
 from captiond_engine.decoding.passes import Passes, Prompt, always
 from captiond_engine.decoding.rules import Suppression
 from captiond_engine.decoding.task import RulesByOptions
+from captiond_engine.decoding.timing import TokenTimes
 from captiond_engine.errors import DeviceError
 from captiond_engine.types import Decoding, Float32Array, Job, Precision
 from captiond_engine.whisper import by_options, row_decoder
 from captiond_engine.whisper.cache import BufferPool, Seats
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.decoder import DecodeInputs, prompt_inputs
-from captiond_engine.whisper.encoding import Encoding, Greedy
+from captiond_engine.whisper.decode_inputs import DecodeInputs, prompt_inputs
+from captiond_engine.whisper.encoding import Encoding, Greedy, text_times, until_end
 from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.passes import PromptPasses, RowPasses
 from captiond_engine.whisper.tokens import WhisperTokenizer
@@ -61,10 +63,10 @@ class WhisperModel:
         self.rules = RulesByOptions(suppression, config.n_vocab)
         self._masks: dict[int, tuple[Suppression, Buffer, Buffer]] = {}
 
-    def encode(self, mels: Float32Array) -> Encoding:
+    def encode(self, mels: Float32Array, heard: Sequence[int] | None = None) -> Encoding:
         """Encode ``mels`` float32 [B, C, N] into seats; N even, 2 to ``config.max_hops``.
 
-        Raises ValueError, DeviceError.
+        ``heard``: positions of sound in each row, where the rest is padding. Raises ValueError, DeviceError.
         """
         if mels.ndim != 3 or mels.shape[0] < 1:
             raise ValueError(f"mel has shape {mels.shape}; [B, {self.config.n_mels}, N] was expected")
@@ -80,7 +82,9 @@ class WhisperModel:
         )
         self._wait()
         took_ms = (time.perf_counter() - began) * 1000 / rows
-        return Encoding(seats, encoded, (took_ms,) * rows)
+        positions = mels.shape[2] // 2
+        sound = [positions] * rows if heard is None else [min(positions, one) for one in heard]
+        return Encoding(seats, encoded, (took_ms,) * rows, tuple(sound))
 
     def _check_window(self, shape: tuple[int, ...]) -> None:
         config = self.config
@@ -124,12 +128,13 @@ class WhisperModel:
             *self._suppression_masks(suppression or self.suppression),
             buffers.tokens,
             buffers.log_probabilities,
+            buffers.attended,
             *buffers.caches,
             *self._seats.buffers,
         )
         said, likely, total, silent = self._read(buffers.tokens, buffers.log_probabilities, sums, silence)
         count = int(self._read(steps)[0])
-        tokens, log_probabilities = _until_end(said[:, :count], likely[:, :count], end)
+        tokens, log_probabilities = until_end(said[:, :count], likely[:, :count], end)
         elapsed_ms = (time.perf_counter() - began) * 1000
         return Greedy(tokens, log_probabilities, total.copy(), silent[:, 0].copy(), logits, elapsed_ms)
 
@@ -142,26 +147,25 @@ class WhisperModel:
         max_new_tokens: int | None = None,
         suppression: Suppression | None = None,
     ) -> list[Decoding]:
-        """One Decoding per row, without end-of-text; else as ``greedy``."""
+        """One Decoding per row, without end-of-text, with its tokens' times; else as ``greedy``."""
         answer = self.greedy(encoding, prompts, max_new_tokens=max_new_tokens, suppression=suppression)
+        times = self._times(prompts, answer, encoding)
+        return answer.decodings(encoding, languages, times, self._control_tokens()[0])
+
+    def align(self, encoding: Encoding, prompts: Sequence[Prompt]) -> list[TokenTimes]:
+        """When the prefix of each row's prompt was said, in one pass over it. Raises ValueError, DeviceError.
+
+        The slow twin of the times that ``decode`` gives, and for texts that it did not say.
+        """
+        answer = self.greedy(encoding, prompts, max_new_tokens=1)
+        return self._times(prompts, replace(answer, tokens=[[] for _ in prompts]), encoding)
+
+    def _times(self, prompts: Sequence[Prompt], answer: Greedy, encoding: Encoding) -> list[TokenTimes]:
+        """Of the newest decode, before the next one takes its buffers."""
+        [attended] = self._read(self._pool.rows(len(prompts)).attended)
         end, _ = self._control_tokens()
-        decodings = []
-        for row, tokens in enumerate(answer.tokens):
-            ended = bool(tokens) and tokens[-1] == end
-            text = tokens[:-1] if ended else tokens
-            decodings.append(
-                Decoding(
-                    tokens=tuple(text),
-                    log_probabilities=tuple(answer.log_probabilities[row][: len(text)]),
-                    sum_log_probability=float(answer.sums[row]),
-                    no_speech_probability=float(answer.no_speech[row]),
-                    language=languages[row],
-                    encode_ms=encoding.encode_ms[row],
-                    decode_ms=answer.decode_ms,
-                    truncated=not ended,
-                )
-            )
-        return decodings
+        padded = self._prompt_inputs is not row_decoder.prompt_inputs
+        return text_times(attended, prompts, answer.tokens, encoding.heard, end, padded=padded)
 
     def decode_with(
         self,
@@ -223,7 +227,10 @@ class WhisperModel:
             by_hops.setdefault(job.payload.mel.shape[1], []).append(index)
         self._seats.reserve(len(jobs))
         parts = [
-            self.encode(np.stack([jobs[index].payload.mel for index in indices]))
+            self.encode(
+                np.stack([jobs[index].payload.mel for index in indices]),
+                [jobs[index].payload.positions for index in indices],
+            )
             for indices in by_hops.values()
         ]
         order, heard = [index for indices in by_hops.values() for index in indices], Encoding.joined(parts)
@@ -242,8 +249,9 @@ class WhisperModel:
         languages, _ = by_options.languages_of(self, encoding, [job.payload.prompt.language for job in jobs])
         prompts = []
         for job, language in zip(jobs, languages, strict=True):
-            tokens, start = tokenizer.prompt(job.payload.prompt, language=language)
-            prompts.append(Prompt(tuple(tokens), start))
+            spec = job.payload.prompt
+            tokens, start = tokenizer.prompt(spec, language=language)
+            prompts.append(Prompt(tuple(tokens), start, len(spec.prefix)))
         return self.decode(encoding, prompts, languages)
 
     def _limit(self, encoding: Encoding, prompts: Sequence[Prompt], asked: int | None) -> int:
@@ -306,15 +314,3 @@ class WhisperModel:
             return list(graph.execute(*inputs))
         except (RuntimeError, ValueError) as error:
             raise DeviceError(f"The device refused a graph: {error}.") from error
-
-
-def _until_end(
-    tokens: np.ndarray[tuple[int, ...], np.dtype[np.int64]], log_probabilities: Float32Array, end: int
-) -> tuple[list[list[int]], list[list[float]]]:
-    """Cut each row after its first end-of-text."""
-    kept_tokens, kept_log_probabilities = [], []
-    for row, values in zip(tokens.tolist(), log_probabilities.tolist(), strict=True):
-        length = row.index(end) + 1 if end in row else len(row)
-        kept_tokens.append(row[:length])
-        kept_log_probabilities.append(values[:length])
-    return kept_tokens, kept_log_probabilities

@@ -106,6 +106,7 @@ class RowPasses:
             *self._fixed,
             buffers.tokens,
             buffers.log_probabilities,
+            buffers.attended,
             *buffers.caches,
         )
         return outputs[3].to_numpy(), outputs[2].to_numpy()[:, 0]

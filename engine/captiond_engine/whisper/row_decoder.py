@@ -21,7 +21,7 @@ from captiond_engine.errors import DeviceError
 from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper import layers
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
-from captiond_engine.whisper.decoder import DecodeInputs
+from captiond_engine.whisper.decode_inputs import DecodeInputs
 from captiond_engine.whisper.kernels import KERNELS, Kernels
 from captiond_engine.whisper.layers import CPU, F32, I64, WeightBank
 from captiond_engine.whisper.packed_weights import PackedBank, PackedBlock
@@ -79,6 +79,7 @@ class _Inputs:
     suppress: TensorValue
     out_tokens: BufferValue
     out_log_probabilities: BufferValue
+    attended: BufferValue
     keys: list[BufferValue]
     values: list[BufferValue]
     cross: list[BufferValue]
@@ -102,6 +103,7 @@ def _input_types(config: WhisperConfig, precision: Precision) -> list[TensorType
         TensorType(F32, (config.n_vocab,), CPU),
         BufferType(I64, ("B", context), CPU),
         BufferType(F32, ("B", context), CPU),
+        BufferType(F32, ("B", context, len(config.aligned_by), config.n_audio_ctx), CPU),
         *[BufferType(F32, ("B", heads, context, HEAD_WIDTH), CPU)] * (2 * depth),
         *[BufferType(kept_type(precision), ("W", heads, config.n_audio_ctx, HEAD_WIDTH), CPU)] * (2 * depth),
     ]
@@ -115,9 +117,10 @@ def _read_inputs(config: WhisperConfig, graph: Graph) -> _Inputs:
         **dict(zip((field.name for field in fields(_Inputs)), tensors, strict=False)),
         out_tokens=buffers[0],
         out_log_probabilities=buffers[1],
-        keys=buffers[2 : 2 + depth],
-        values=buffers[2 + depth : 2 + 2 * depth],
-        cross=buffers[2 + 2 * depth :],
+        attended=buffers[2],
+        keys=buffers[3 : 3 + depth],
+        values=buffers[3 + depth : 3 + 2 * depth],
+        cross=buffers[3 + 2 * depth :],
     )
 
 
@@ -222,7 +225,7 @@ class _Passes:
             )
             x = self.kernels.add(x, mixed, block.self_out, counts)
             query = self.kernels.project(x, block.cross_norm, block.query, counts, width)
-            heard = [inputs.seats, *inputs.cross[2 * n : 2 * n + 2]]
+            heard = [inputs.seats, self._watched(n), *inputs.cross[2 * n : 2 * n + 2], inputs.attended]
             [mixed] = self.kernels.call(
                 "captiond_cross_attention", [query, rows, counts, *heard], (F32, count, width)
             )
@@ -230,6 +233,14 @@ class _Passes:
             wide = self.kernels.project(x, block.mlp_norm, block.widen, counts, 4 * width, after="_gelu")
             x = self.kernels.add(x, wide, block.narrow, counts)
         return x
+
+    def _watched(self, layer: int) -> TensorValue:
+        """Where the weights of this layer's heads are kept, int32 [H]; -1: nowhere."""
+        places = np.full(self.config.n_text_head, -1, np.int32)
+        for place, (of, head) in enumerate(self.config.aligned_by):
+            if of == layer:
+                places[head] = place
+        return ops.constant(places, I32, device=CPU)
 
     def _logits(self, x: TensorValue, counts: TensorValue) -> TensorValue:
         return self.kernels.project(x, self.last_norm, self.vocabulary, counts, self.config.n_vocab)

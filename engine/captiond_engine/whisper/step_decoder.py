@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from captiond_engine.types import Float32Array
 from captiond_engine.whisper import layers
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
-from captiond_engine.whisper.decoder import BLOCKED
+from captiond_engine.whisper.decode_inputs import BLOCKED
 from captiond_engine.whisper.layers import CPU, F32, I64, WeightBank
 
 TENSORS = 13  # before the buffers

@@ -20,7 +20,7 @@ from captiond_engine.errors import DeviceError
 from captiond_engine.types import Float32Array
 from captiond_engine.whisper.cache import Seat, Seats
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
-from captiond_engine.whisper.decoder import BLOCKED
+from captiond_engine.whisper.decode_inputs import BLOCKED
 from captiond_engine.whisper.layers import WeightBank
 from captiond_engine.whisper.step_decoder import tables
 from captiond_engine.whisper.step_state import Said, State, rounded_up

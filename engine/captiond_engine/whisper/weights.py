@@ -124,7 +124,8 @@ def _read_hugging_face(path: Path) -> Checkpoint:
             f"{path}: {_PROJECTION} differs from the token embedding; Whisper ties them.",
             advice="Save the model with tie_word_embeddings = true, or name another one.",
         )
-    return Checkpoint(path, config, tensors, generation)
+    heads = generation.get("alignment_heads")
+    return Checkpoint(path, config.with_alignment_heads(heads), tensors, generation)
 
 
 def _only_tensors(state: Mapping[Any, Any], where: Path) -> dict[str, StoredTensor]:

@@ -10,7 +10,6 @@ import json
 import struct
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -257,7 +256,7 @@ def write_openai(path: Path, tensors: Mapping[str, Array], config: WhisperConfig
     """One of OpenAI's ``.pt`` files, without torch."""
     keys = {name: str(index) for index, name in enumerate(tensors)}
     content = {
-        "dims": asdict(config),
+        "dims": config.dimensions,
         "model_state_dict": {name: torch_tensor(array, keys[name]) for name, array in tensors.items()},
     }
     return write_zip(path, pickled(content), _storages(tensors, keys))
@@ -267,7 +266,7 @@ def write_legacy(path: Path, tensors: Mapping[str, Array], config: WhisperConfig
     """The same as PyTorch wrote it before its zip (torch serialization.py, ``_legacy_save``)."""
     keys = {name: str(index) for index, name in enumerate(tensors)}
     references = {name: torch_tensor(array, keys[name], legacy=True) for name, array in tensors.items()}
-    content = {"dims": asdict(config), "model_state_dict": references}
+    content = {"dims": config.dimensions, "model_state_dict": references}
     system = {
         "protocol_version": 1001,
         "little_endian": True,

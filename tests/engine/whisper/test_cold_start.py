@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
@@ -90,7 +89,7 @@ def test_a_graph_that_was_compiled_for_another_processor_is_found_out_and_made_a
         pytest.skip("the fault was seen where a processor with AVX-512 compiles for one without")
     store, told, target = GraphStore(tmp_path), list[ProgressEvent](), cpu.TARGETS[1]
     path, kind = tmp_path / "foreign.mef", kinds_of(CPU(), "float32")[0]
-    request = msgspec.json.encode(Request(kind, asdict(CONFIG), False, str(path), target.name))
+    request = msgspec.json.encode(Request(kind, CONFIG.facts, False, str(path), target.name))
     environment = {**os.environ, "MODULAR_CACHE_DIR": str(tmp_path / "cache")}
     subprocess.run([sys.executable, "-c", FOREIGN], input=request, env=environment, check=True)
     text, _ = sketch(kind, CONFIG, files.small_tensors(config=CONFIG), CPU())

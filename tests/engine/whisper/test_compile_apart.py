@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def test_it_is_asked_for_one_graph_and_its_folder_is_removed(
     store = GraphStore(tmp_path)
     answer = json.loads(compile_apart("encode", files.SMALL, store, target=cpu.TARGETS[1]))
     request, settings = answer["request"], answer["settings"]
-    assert (request["kind"], request["config"]) == ("encode", asdict(files.SMALL))
+    assert (request["kind"], request["config"]) == ("encode", files.SMALL.facts)
     assert (request["on_gpu"], request["target"]) == (False, "x86-64-v3")
     for name in ("MODULAR_CACHE_DIR", "TMPDIR"):  # of its own, whatever this process has
         assert tmp_path in Path(settings[name]).parents

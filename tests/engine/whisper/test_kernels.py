@@ -200,6 +200,7 @@ def test_many_rows_shared_by_threads_equal_one_thread_to_the_last_bit(
 # --- attention ---------------------------------------------------------------------------------------
 
 HEADS, CONTEXT = 2, 12
+WATCHED = (-1, 1)  # of three places for attention the second is the second head's
 
 
 @cache
@@ -212,18 +213,22 @@ def attention() -> Model:
         tensor(I32, "R", 4),
         tensor(I32, 1),
         tensor(I32, "B", 2),
+        tensor(I32, HEADS),
+        buffer(F32, "B", CONTEXT, 3, "S"),
         *[buffer(F32, "W", HEADS, "S", 64)] * 2,
         *[buffer(DType.bfloat16, "W", HEADS, "S", 64)] * 2,
         cache_type,
         cache_type,
     ]
 
-    def build(qkv: Any, q: Any, rows: Any, counts: Any, seats: Any, *kept: Any) -> list[TensorValue]:
+    def build(
+        qkv: Any, q: Any, rows: Any, counts: Any, seats: Any, watched: Any, looks: Any, *kept: Any
+    ) -> list[TensorValue]:
         y, found = tensor(F32, "R", HEADS * 64), []
         for width in WIDTHS:
             found += call("captiond_self_attention", [qkv, rows, counts, *kept[4:]], y, WIDTH=width)
-            for cross in (kept[:2], kept[2:4]):
-                values = [q, rows, counts, seats, *cross]
+            for cross in (kept[2:4], kept[:2]):
+                values = [q, rows, counts, seats, watched, *cross, looks]
                 found += call("captiond_cross_attention", values, y, WIDTH=width, HANDS=1)
         return found
 
@@ -232,9 +237,14 @@ def attention() -> Model:
 
 def attended(q: Float32Array, k: Float32Array, v: Float32Array) -> Float32Array:
     """[H, 64] over [H, T, 64]."""
+    return np.einsum("ht,htd->hd", shares_of(q, k), v).astype(np.float32)
+
+
+def shares_of(q: Float32Array, k: Float32Array) -> Float32Array:
+    """Softmax over T, [H, T]."""
     scores = np.einsum("hd,htd->ht", q, k) / 8
     weights = np.exp(scores - scores.max(1, keepdims=True))
-    return np.einsum("ht,htd->hd", weights / weights.sum(1, keepdims=True), v).astype(np.float32)
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
 
 @MANY
@@ -265,7 +275,9 @@ def test_rows_attend_to_their_own_slot_and_to_what_came_before(data: st.DataObje
     ]
     before = [random(slots, HEADS, CONTEXT, 64) for _ in range(2)]
     caches = [Buffer.from_numpy(array.copy()) for array in before]
-    heard_by = (np.array(seats, np.int32), *map(Buffer.from_numpy, cross), *as_halves)
+    looks = Buffer.from_numpy(np.full((slots, CONTEXT, 3, room), -1, np.float32))
+    watched = np.array(WATCHED, np.int32)
+    heard_by = (np.array(seats, np.int32), watched, looks, *map(Buffer.from_numpy, cross), *as_halves)
     found = run(attention(), qkv, q, table, np.array([count], np.int32), *heard_by, *caches)
     after = [array.copy() for array in before]
     for r, (_, slot, position, _) in enumerate(rows):
@@ -279,8 +291,16 @@ def test_rows_attend_to_their_own_slot_and_to_what_came_before(data: st.DataObje
         full = attended(q[r].reshape(HEADS, 64), *(a[seat, :, :positions] for a in cross))
         half = attended(q[r].reshape(HEADS, 64), *(a[seat, :, :positions] for a in halves))
         for index, y in enumerate(found):
-            expected, allowed = ((heard, 1e-4), (full, 1e-4), (half, 1e-4))[index % 3]
+            expected, allowed = ((heard, 1e-4), (half, 1e-4), (full, 1e-4))[index % 3]
             np.testing.assert_allclose(y[r], expected.reshape(-1), atol=allowed)
+        shares = shares_of(q[r].reshape(HEADS, 64), cross[0][seat, :, :positions])[1]
+        kept_shares = looks.to_numpy()[slot, position]
+        np.testing.assert_allclose(kept_shares[1, :positions], shares, atol=1e-5)
+        assert (kept_shares[[0, 2]] == -1).all()
+        assert (kept_shares[1, positions:] == -1).all()
+    written = {(slot, position) for _, slot, position, _ in rows}
+    untouched = [at for at in np.ndindex(slots, CONTEXT) if at not in written]
+    assert all((looks.to_numpy()[at] == -1).all() for at in untouched)
 
 
 @cache
@@ -320,6 +340,7 @@ def test_a_row_outside_the_cache_is_refused_before_anything_is_written(row: tupl
     cross = [Buffer.from_numpy(np.ones((1, HEADS, 5, 64), np.float32)) for _ in range(2)]
     cross += [Buffer.zeros((1, HEADS, 5, 64), DType.bfloat16) for _ in range(2)]
     qkv, q = np.ones((1, 3 * HEADS * 64), np.float32), np.ones((1, HEADS * 64), np.float32)
+    looks = Buffer.from_numpy(np.zeros((1, CONTEXT, 3, 5), np.float32))
     with pytest.raises((ValueError, RuntimeError), match="outside the cache"):
         attention().execute(
             qkv,
@@ -327,6 +348,8 @@ def test_a_row_outside_the_cache_is_refused_before_anything_is_written(row: tupl
             np.array([row], np.int32),
             np.array([1], np.int32),
             np.array([[0, 5]], np.int32),
+            np.array(WATCHED, np.int32),
+            looks,
             *cross,
             *kept,
         )

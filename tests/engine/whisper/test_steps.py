@@ -15,7 +15,7 @@ from captiond_engine.types import Precision
 from captiond_engine.whisper import decoder, encoder, step_decoder, step_passes
 from captiond_engine.whisper.cache import Seats
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.decoder import BLOCKED
+from captiond_engine.whisper.decode_inputs import BLOCKED
 from captiond_engine.whisper.model import Encoding, Greedy, Prompt, WhisperModel
 from captiond_engine.whisper.step_decoder import tables
 from captiond_engine.whisper.step_passes import StepDecoder
@@ -231,7 +231,12 @@ def test_passes_of_a_search_give_the_logits_of_each_text(recorded: bool) -> None
     texts, owners = [clip.prompt.tokens for clip in clips], [0, 1, 2]
 
     def check() -> None:
-        whole = Encoding(tuple(encoding.seats[clips[o].window] for o in owners), None, (0.0,) * len(owners))
+        whole = Encoding(
+            tuple(encoding.seats[clips[o].window] for o in owners),
+            None,
+            (0.0,) * len(owners),
+            (1,) * len(owners),
+        )
         slow = model.greedy(
             whole,
             [Prompt(text, clips[o].prompt.start) for text, o in zip(texts, owners, strict=True)],

@@ -9,7 +9,7 @@ import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def test_a_file_that_torch_saved(tmp_path: Path) -> None:
     state = {name: torch.from_numpy(array) for name, array in tensors.items()}
     turned = "decoder.blocks.0.mlp.0.weight"
     state[turned] = torch.from_numpy(tensors[turned].T.copy()).T  # not contiguous
-    torch.save({"dims": asdict(files.SMALL), "model_state_dict": state}, file)
+    torch.save({"dims": files.SMALL.dimensions, "model_state_dict": state}, file)
     assert_equal_tensors(file, tensors)
 
 
@@ -93,7 +93,7 @@ def test_a_file_that_torch_saved_before_its_zip(tmp_path: Path, dtype: str) -> N
     kind = getattr(torch, dtype)
     state = {name: torch.from_numpy(array).to(kind) for name, array in files.small_tensors().items()}
     file = tmp_path / "old.pt"
-    content = {"dims": asdict(files.SMALL), "model_state_dict": state}
+    content = {"dims": files.SMALL.dimensions, "model_state_dict": state}
     torch.save(content, file, _use_new_zipfile_serialization=False)
     assert_equal_tensors(file, {name: tensor.float().numpy() for name, tensor in state.items()})
 
@@ -592,7 +592,10 @@ def test_one_changed_byte_never_escapes_as_another_error(
 ) -> None:
     """The pickle alone, as the zip's own checksum would catch it: read or refused, never a traceback."""
     tensors = {"a": np.ones((2, 2), np.float32)}
-    content = {"dims": asdict(files.SMALL), "model_state_dict": {"a": files.torch_tensor(tensors["a"], "0")}}
+    content = {
+        "dims": files.SMALL.dimensions,
+        "model_state_dict": {"a": files.torch_tensor(tensors["a"], "0")},
+    }
     spoilt = bytearray(files.pickled(content))
     spoilt[int(len(spoilt) * place)] = value
     path = files.write_zip(
@@ -622,8 +625,8 @@ def test_a_zip_that_is_no_checkpoint(tmp_path: Path) -> None:
         {"state": 1},
         (1, 2),
         {"dims": 1, "model_state_dict": {}},
-        {"dims": asdict(files.SMALL), "model_state_dict": 7},
-        {"dims": asdict(files.SMALL), "model_state_dict": {"a": "text"}},
+        {"dims": files.SMALL.dimensions, "model_state_dict": 7},
+        {"dims": files.SMALL.dimensions, "model_state_dict": {"a": "text"}},
         {"dims": {"n_mels": 8}, "model_state_dict": {}},
     ],
 )
@@ -632,7 +635,7 @@ def test_a_torch_file_that_is_not_openais(tmp_path: Path, content: Any) -> None:
 
 
 def _with_tensor(path: Path, tensor: Call, data: bytes) -> Path:
-    content = {"dims": asdict(files.SMALL), "model_state_dict": {"a": tensor}}
+    content = {"dims": files.SMALL.dimensions, "model_state_dict": {"a": tensor}}
     return files.write_zip(path, files.pickled(content), {"0": data})
 
 
@@ -700,7 +703,7 @@ def test_a_pickle_cannot_take_memory_by_one_opcode(tmp_path: Path) -> None:
 
 
 def test_dimensions_are_checked_alike_for_both_formats() -> None:
-    dims = asdict(files.SMALL)
+    dims = files.SMALL.dimensions
     assert WhisperConfig.from_openai(dims) == WhisperConfig.from_hugging_face(files.hugging_face_config())
     with pytest.raises(ModelError, match="n_mels"):
         WhisperConfig.from_openai({**dims, "n_mels": 0})
