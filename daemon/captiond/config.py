@@ -11,6 +11,7 @@ import re
 from typing import Annotated, Literal
 
 from captiond_engine.errors import ConfigError
+from captiond_engine.vad.detector import open_detector
 from msgspec import Meta, Struct
 
 from captiond.containers import media
@@ -59,7 +60,11 @@ class SegmentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     post_roll_ms: Annotated[int, Meta(ge=20, le=2_000)] = 200
     min_speech_ms: Annotated[int, Meta(ge=0, le=2_000)] = 150
     max_segment_ms: Annotated[int, Meta(ge=2_000, le=29_000)] = 25_000
-    partial_step_ms: Annotated[int, Meta(ge=100, le=10_000)] = 500
+    partial_step_ms: Annotated[int, Meta(ge=100, le=10_000)] = 300
+    commit: Literal["auto", "local-agreement", "align-att"] = "auto"
+    commit_hold_ms: Annotated[int, Meta(ge=0, le=5_000)] = 0
+    show_probability: Annotated[float, Meta(ge=0, le=1)] = 0.6
+    vad: Literal["webrtc", "silero"] = "webrtc"
     vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
 
 
@@ -218,6 +223,11 @@ def check(config: Config, where: str) -> None:
         missing = "server.key" if server.cert else "server.cert"
         raise ConfigError(f"{where}: {missing} is missing.", advice="TLS needs server.cert and server.key.")
     check_decoding(config.decoding, config.model.name, where)
+    try:
+        open_detector(config.segment.vad, config.segment.vad_aggressiveness)
+    except ConfigError as error:
+        message = f"{where}: segment.vad: {error.message}"
+        raise ConfigError(message, advice=error.advice, code=error.code) from error
     _check_mqtt(config.mqtt, where)
     for source in config.source:
         if isinstance(source, NetworkSource):

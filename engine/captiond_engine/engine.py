@@ -16,6 +16,7 @@ import numpy as np
 
 from captiond_engine import models
 from captiond_engine.audio.mel import log_mel
+from captiond_engine.decoding.commit import POLICIES
 from captiond_engine.decoding.options import DecodingOptions, FallbackOptions
 from captiond_engine.errors import ModelError
 from captiond_engine.progress import Progress, ProgressEvent, silent
@@ -145,7 +146,7 @@ class Engine:
             name,
             traits=self.traits,
             tokenizer=self.tokenizer,
-            detector=detector or open_detector("webrtc", settings.vad_aggressiveness),
+            detector=detector or open_detector(settings.vad, settings.vad_aggressiveness),
             settings=settings,
             slot=slot,
         )
@@ -206,6 +207,8 @@ def traits_of(name: str, card: models.Card, mels: int, languages: tuple[str, ...
     for choice in (card.window_partial, card.window_final):
         if choice not in ("full", "fitted"):
             raise ModelError(f"The card of {name} says window {choice!r}; 'full' or 'fitted' was expected.")
+    if card.commit not in POLICIES:
+        raise ModelError(f"The card of {name} says commit {card.commit!r}; there are: {', '.join(POLICIES)}.")
     return ModelTraits(
         name=name,
         mels=mels,
@@ -216,4 +219,6 @@ def traits_of(name: str, card: models.Card, mels: int, languages: tuple[str, ...
         window_final=cast(WindowChoice, card.window_final),
         max_segment=samples_from_ms(card.max_segment_ms),
         pack=card.pack,
+        commit=card.commit,
+        commit_hold=samples_from_ms(card.commit_hold_ms),
     )

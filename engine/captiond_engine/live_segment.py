@@ -15,7 +15,7 @@ from captiond_engine.audio.mel import LogMel
 from captiond_engine.audio.ring import AudioRing
 from captiond_engine.decoding.align import Detokenizer, in_order, join
 from captiond_engine.decoding.commit import open_policy
-from captiond_engine.decoding.guards import is_no_speech
+from captiond_engine.decoding.guards import refusal, without_loop, without_unvoiced
 from captiond_engine.decoding.showing import Steadiness
 from captiond_engine.speech_model import ModelTraits
 from captiond_engine.stream_settings import StreamSettings
@@ -68,6 +68,7 @@ class LiveSegment:
         self.continued = continued
         self.end: int | None = None
         self.speech_end = onset
+        self.voiced = 0  # samples
         self.covered = start  # end of the newest finished pass
         self.asked_partial = start  # end of the newest pass asked for
         self.partial_took = 0  # samples of time that the newest finished one took
@@ -135,6 +136,8 @@ class LiveSegment:
         held_back, reason = "", self._refusal(decoding, words)
         if reason is not None:
             held_back, words = _text(words).rstrip(), ()
+        else:
+            words = tuple(without_unvoiced(without_loop(words, decoding), self._onset, until))
         if not _continues(_text(words), self.committed_text):
             words = tuple(in_order(join(self._committed, words), self._onset, until))
         timings = Timings(
@@ -148,9 +151,9 @@ class LiveSegment:
 
     def _refusal(self, decoding: Decoding, words: Sequence[Word]) -> SuppressReason | None:
         """Why what a pass said is not told, if so. Silence does not unsay what was committed."""
-        if not self._committed and is_no_speech(decoding, _text(words), self._decoding.thresholds):
-            return SuppressReason.NO_SPEECH
-        return decoding.failure if decoding.held_back else None
+        reason = refusal(decoding, words, self.voiced, self._decoding.thresholds)
+        silent = reason is SuppressReason.NO_SPEECH
+        return None if silent and self._committed else reason
 
     def tell(self, heard: Heard, *, show: bool = True) -> Transcript | None:
         """The new state to show after a pass; None where nothing changed or nothing is to be shown."""

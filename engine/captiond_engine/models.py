@@ -49,6 +49,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fitted_step_ms: int = 500
     pack: bool = True  # in recordings, neighbouring segments share a window
     max_segment_ms: int = 25_000
+    commit: str = "local-agreement"
+    commit_hold_ms: int = 400
 
 
 def read_card(path: Path) -> Card:

@@ -229,6 +229,7 @@ class Recording:
             commit_limit=speech.end,
         )
         segment.end, segment.speech_end = speech.end, speech.speech_end
+        segment.voiced = sum(end - start for start, end in passage.stretches)
         return segment
 
     def _settle(self, waiting: _Waiting, outcome: Outcome) -> None:

@@ -48,6 +48,8 @@ class ModelTraits:
     max_segment: int = samples_from_ms(25_000)
     max_prefix_tokens: int = 200
     pack: bool = True  # whether neighbouring segments of a recording share a window
+    commit: str = "local-agreement"  # the policy that words are committed by, and what it holds back
+    commit_hold: int = samples_from_ms(400)
 
     def window_length(self, heard: int, choice: Literal["full", "fitted"]) -> int:
         """Samples of the window for ``heard`` samples: all 30 s, or what was heard, rounded up."""

@@ -100,7 +100,7 @@ class Stream:
             self._events += self._answers.overwrite(ring.end + len(piece) - ring.capacity)
             self._follow(self._listener.hear(piece))
             if self._open is not None:
-                self._open.speech_end = self._listener.speech_end
+                self._open.speech_end, self._open.voiced = self._listener.speech_end, self._listener.voiced
 
     def skip(self, samples: int, reason: str = "gap") -> None:
         """``samples`` of time that nobody heard: the open segment ends, and they are reported lost."""
@@ -264,7 +264,7 @@ class Stream:
         assert segment is not None
         self._open = None
         segment.end = ended.at
-        segment.speech_end = ended.speech_end
+        segment.speech_end, segment.voiced = ended.speech_end, ended.voiced
         self._events.append(SpeechEnded(segment.number, ended.at, ended.reason))
         if self._running is not None and self._running[1] != _Pass(segment, ended.at, "final"):
             self._running = None if self._running[1].segment is segment else self._running

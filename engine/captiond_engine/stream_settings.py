@@ -28,7 +28,7 @@ class StreamSettings:
     language: str | None = None
     hints: str = ""
     partials: bool = True
-    partial_step: int = samples_from_ms(500)
+    partial_step: int = samples_from_ms(300)
     commit: str = "local-agreement"
     commit_hold: int = samples_from_ms(400)
     show_probability: float = 0.6
@@ -38,6 +38,7 @@ class StreamSettings:
     min_speech: int = samples_from_ms(150)
     max_segment: int = samples_from_ms(25_000)
     cut_search: int = samples_from_ms(4_000)
+    vad: str = "webrtc"
     vad_aggressiveness: int = 2
     ring: int = samples_from_ms(35_000)
     decoding: FallbackOptions = PLAIN_ONCE

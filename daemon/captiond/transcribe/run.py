@@ -46,7 +46,7 @@ def recording_for(config: Config, engine: Engine, hints: str = "") -> Recording:
     return Recording(
         traits=engine.traits,
         tokenizer=engine.tokenizer,
-        detector=open_detector("webrtc", settings.vad_aggressiveness),
+        detector=open_detector(settings.vad, settings.vad_aggressiveness),
         settings=settings,
         pack=engine.traits.max_window if packed else 0,
         look_ahead=config.transcribe.batch,

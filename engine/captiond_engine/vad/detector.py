@@ -15,6 +15,7 @@ import numpy as np
 import webrtcvad
 
 from captiond_engine.types import SAMPLE_RATE_HZ, Float32Array, samples_from_ms
+from captiond_engine.vad.silero import SileroDetector
 
 
 class VoiceDetector(Protocol):
@@ -103,11 +104,15 @@ def _decibels(energy: float) -> float:
 
 DETECTORS: dict[str, Callable[[int], VoiceDetector]] = {
     "webrtc": WebrtcDetector,
+    "silero": lambda aggressiveness: SileroDetector(),
 }
 
 
 def open_detector(name: str, aggressiveness: int) -> VoiceDetector:
-    """A new detector by its registered name. Raises ValueError for a name that is not there."""
+    """A new detector by its registered name; ``aggressiveness`` is WebRTC's.
+
+    Raises ValueError for a name that is not there, ConfigError (extra_missing) for one not installed.
+    """
     if name not in DETECTORS:
         raise ValueError(f"there is no voice detector {name!r}; there are: {', '.join(DETECTORS)}")
     return DETECTORS[name](aggressiveness)
