@@ -21,7 +21,9 @@ from captiond_engine.errors import CaptiondError
 from rich.console import Console
 from websockets.exceptions import WebSocketException
 
+from daemon.bench import page
 from daemon.bench.clips import Clip, ClipError, find_manifests, read_manifest
+from daemon.bench.comparing import print_comparison
 from daemon.bench.daemon_process import DaemonError, running_daemon
 from daemon.bench.feeding import FeedingError, Pace, Recording, feed_all
 from daemon.bench.offline import offline_texts
@@ -92,8 +94,8 @@ def decode_offline(model: str, clips: Sequence[Clip]) -> tuple[dict[Path, str], 
 
 async def measure(
     clips: Sequence[Clip], *, url: str | None, model: str, settings: Sequence[str], pace: Pace, offline: bool
-) -> Figures:
-    """Both halves, one after the other, and the figures of both."""
+) -> tuple[Figures, list[Recording]]:
+    """Both halves, one after the other: the figures of both, and what clients saw."""
     recordings = await stream_clips(url, model, settings, clips, pace)
     texts: dict[Path, str] = {}
     device: Figures = {}
@@ -101,7 +103,7 @@ async def measure(
         console.print("decoding the same clips offline")
         import_max()
         texts, device = await asyncio.to_thread(decode_offline, model, clips)
-    return {
+    figures = {
         "bench": "live",
         **provenance(ROOT),
         "model": recordings[0].model,
@@ -110,6 +112,16 @@ async def measure(
         "settings": list(settings),
         "figures": group_figures(recordings, texts),
     }
+    return figures, recordings
+
+
+def compare_files(one: Path, other: Path) -> None:
+    """Print the newest runs in two files side by side."""
+    try:
+        runs = [page.last_line(path.read_text(encoding="utf-8")) for path in (one, other)]
+    except (OSError, ValueError) as problem:
+        raise click.ClickException(f"{one} and {other} cannot be compared: {problem}") from problem
+    print_comparison(console, runs[0], runs[1], (one.stem, other.stem))
 
 
 def leaves(problem: Exception) -> list[Exception]:
@@ -130,6 +142,9 @@ def leaves(problem: Exception) -> list[Exception]:
 @click.option("--limit", type=int, help="Only the first clips of each set.")
 @click.option("--offline/--no-offline", default=True, help="Decode the clips whole, too.")
 @click.option("--output", type=click.Path(path_type=Path), help="Add the JSON line to this file.")
+@click.option("--html", type=click.Path(path_type=Path), help="Draw the figures and one session as a page.")
+@click.option("--session", help="Which session the page shows; by default the longest.")
+@click.option("--compare", nargs=2, type=click.Path(path_type=Path), help="Measure nothing: two outputs.")
 def main(
     paths: tuple[Path, ...],
     model: str,
@@ -141,13 +156,19 @@ def main(
     limit: int | None,
     offline: bool,
     output: Path | None,
+    html: Path | None,
+    session: str | None,
+    compare: tuple[Path, Path] | None,
 ) -> None:
+    if compare is not None:
+        compare_files(*compare)
+        return
     pace = Pace(frame_ms=frame_ms, tail_s=tail_s, parallel=parallel)
     try:
         clips = choose_clips(paths or [SHARED / name for name in DEFAULT_SETS], limit)
         if not clips:
             raise click.UsageError("nothing to measure: name a folder that has a manifest.jsonl")
-        figures = asyncio.run(
+        figures, recordings = asyncio.run(
             measure(clips, url=url, model=model, settings=settings, pace=pace, offline=offline)
         )
     except EXPECTED as problem:
@@ -163,6 +184,9 @@ def main(
     if output is not None:
         with output.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+    if html is not None:
+        html.write_text(page.html(figures, recordings, session), encoding="utf-8")
+        console.print(f"drawn: {html}")
 
 
 if __name__ == "__main__":

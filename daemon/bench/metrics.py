@@ -19,6 +19,7 @@ from daemon.bench.timeline import Segment
 
 SMALLEST_OVERLAP_S = 0.1  # a segment's pre-roll may touch the utterance before it
 PERCENTILES = (50, 90, 99)
+QUANTILES = tuple(range(0, 100, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ def summarise(seconds: Sequence[float]) -> Summary:
     if not seconds:
         return Summary(0, None, None, None)
     return Summary(len(seconds), *(round(float(np.percentile(seconds, p)) * 1000, 1) for p in PERCENTILES))
+
+
+def quantiles(seconds: Sequence[float]) -> list[float]:
+    """Milliseconds at every second percentile, for drawing; empty where there is no value."""
+    return [round(float(np.percentile(seconds, p)) * 1000, 1) for p in QUANTILES] if seconds else []
 
 
 def plain_words(text: str) -> list[str]:
@@ -196,6 +202,25 @@ def word_latencies(
             shown.append(row.shown_at - end)
             committed.append(row.committed_at - end)
     return shown, committed
+
+
+def lagging(match: Match) -> float | None:
+    """LAAL of one segment, seconds: length-adaptive average lagging, computation-aware (Papi et al., 2022).
+
+    How far, on average, committed words came behind a speaker who says the same words evenly: the mean of
+    d(i) - (i - 1) * duration / max(words said, words of the reference), over the words up to the first that
+    came when the speech had ended. None where the segment is not one whole stretch with a final.
+    """
+    if not (match.opens and match.closes) or not match.utterances:
+        return None
+    start, end = match.utterances[0].start, match.utterances[-1].end
+    received = [row.committed_at - start for row in word_times(match.segment)]
+    reference = [word for u in match.utterances for word in plain_words(u.text)]
+    if not received or not reference:
+        return None
+    pace = (end - start) / max(len(received), len(reference))
+    behind = next((i for i, at in enumerate(received, 1) if at >= end - start), len(received))
+    return sum(at - i * pace for i, at in enumerate(received[:behind])) / behind
 
 
 # --- stability ---------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ LATENCIES = {
     "first_partial": "first partial",
     "word_tentative": "word, tentative",
     "word_committed": "word, committed",
+    "laal": "LAAL, committed",
     "finalization": "finalization",
     "endpoint_delay": "  endpoint delay",
     "compute_finalization": "  compute finalization",
@@ -60,6 +61,7 @@ def speech_figures(recordings: Sequence[Recording], offline: Mapping[Path, str])
         latencies["first_partial"] += metrics.first_partials(matches)
         latencies["finalization"] += metrics.finalizations(matches)
         latencies["endpoint_delay"] += metrics.endpoint_delays(matches)
+        latencies["laal"] += [found for found in map(metrics.lagging, matches) if found is not None]
         latencies["compute_finalization"] += metrics.compute_finalizations(segments)
         if clip.word_ends != "unknown":
             shown, committed = metrics.word_latencies(segments, clip.utterances)
@@ -80,6 +82,7 @@ def speech_figures(recordings: Sequence[Recording], offline: Mapping[Path, str])
         "bounds": sorted({r.clip.bounds for r in recordings}),
         "word_ends": sorted({r.clip.word_ends for r in recordings}),
         "latency_ms": {name: asdict(metrics.summarise(values)) for name, values in latencies.items()},
+        "quantiles_ms": {name: metrics.quantiles(values) for name, values in latencies.items()},
         "server_endpoint_to_final_ms": asdict(metrics.summarise(server_ms)),
         "flicker": {
             "upwr_tentative": _ratio(flicker.tentative, flicker.final_words),

@@ -27,6 +27,7 @@ def stream_settings(
         commit=traits.commit if segment.commit == "auto" else segment.commit,
         commit_hold=samples_from_ms(segment.commit_hold_ms) or traits.commit_hold,
         show_probability=segment.show_probability,
+        early_silence=samples_from_ms(segment.early_silence_ms),
         silence=samples_from_ms(segment.silence_ms),
         pre_roll=samples_from_ms(segment.pre_roll_ms),
         post_roll=samples_from_ms(segment.post_roll_ms),

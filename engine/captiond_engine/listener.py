@@ -63,6 +63,10 @@ class Listener:
         energy = float(np.dot(window, window)) / len(window)
         return self._segmenter.update(self._detector.probability(window), energy, start, end)
 
+    def end_early(self, silence: int) -> list[Began | Ended]:
+        """The open segment ends if it has been silent for ``silence`` samples already."""
+        return self._segmenter.end_early(silence)
+
     def interrupt(self, reason: EndReason) -> list[Began | Ended]:
         """The open segment, if any, ends with what was heard."""
         return self._segmenter.interrupt(self.heard_until, reason)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from captiond_engine.audio.mel import LogMel
 from captiond_engine.audio.ring import AudioRing
-from captiond_engine.decoding.align import Detokenizer, in_order, join
+from captiond_engine.decoding.align import Detokenizer, in_order, join, same_word
 from captiond_engine.decoding.commit import open_policy
 from captiond_engine.decoding.guards import refusal, without_loop, without_unvoiced
 from captiond_engine.decoding.showing import Steadiness
@@ -33,6 +33,8 @@ from captiond_engine.types import (
     Word,
 )
 
+SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -45,6 +47,14 @@ class Heard:
     timings: Timings
     held_back: str = ""
     reason: SuppressReason = SuppressReason.NO_SPEECH
+
+
+class Pass(NamedTuple):
+    """One pass over [segment start, ``end``)."""
+
+    segment: LiveSegment
+    end: int
+    kind: Literal["partial", "final"]
 
 
 class LiveSegment:
@@ -75,6 +85,7 @@ class LiveSegment:
         self.asked_final: int | None = None  # end of the newest final asked for
         self.failures = 0
         self.settled: Heard | None = None  # the final, if the segment ends where this pass did
+        self.is_said = False  # it ends a sentence, and says what was believed before it
         self.outcome: Transcript | Suppressed | None = None
         self._onset = onset
         self._traits = traits
@@ -154,6 +165,18 @@ class LiveSegment:
         reason = refusal(decoding, words, self.voiced, self._decoding.thresholds)
         silent = reason is SuppressReason.NO_SPEECH
         return None if silent and self._committed else reason
+
+    def settle(self, heard: Heard) -> None:
+        """A pass of a pause: the final, if nobody speaks again."""
+        before, self.settled = self._words, heard
+        ended = bool(heard.words) and heard.words[-1].text.rstrip().endswith(SENTENCE_ENDS)
+        still = len(before) == len(heard.words) and all(map(same_word, before, heard.words))
+        self.is_said = ended and still
+
+    @property
+    def settled_at(self) -> int | None:
+        """End of the pass of a pause, if there was one."""
+        return None if self.settled is None else self.settled.end
 
     def tell(self, heard: Heard, *, show: bool = True) -> Transcript | None:
         """The new state to show after a pass; None where nothing changed or nothing is to be shown."""

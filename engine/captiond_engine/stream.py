@@ -9,15 +9,12 @@ be the final if nobody speaks again; a partial, each time a step, and as much as
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Literal, NamedTuple
-
 from captiond_engine.answers import Answers
 from captiond_engine.decoding.align import Detokenizer
 from captiond_engine.listener import Listener
-from captiond_engine.live_segment import LiveSegment
+from captiond_engine.live_segment import LiveSegment, Pass
 from captiond_engine.speech_model import ModelTraits, Tokenizer
-from captiond_engine.stream_settings import StreamSettings
+from captiond_engine.stream_settings import Keep, StreamSettings
 from captiond_engine.types import (
     AudioFrame,
     AudioLost,
@@ -39,18 +36,6 @@ __all__ = ["Keep", "Stream", "StreamSettings"]
 
 FINAL_TRIES = 2
 WATCHED = samples_from_ms(1_000)  # audio before a segment's onset that must not be overwritten
-
-
-class Keep(Enum):
-    """``configure``'s default: leave as it is."""
-
-    KEEP = "keep"
-
-
-class _Pass(NamedTuple):
-    segment: LiveSegment
-    end: int
-    kind: Literal["partial", "final"]
 
 
 class Stream:
@@ -77,7 +62,7 @@ class Stream:
         self._segments = 0
         self._open: LiveSegment | None = None
         self._answers = Answers()
-        self._running: tuple[Job, _Pass] | None = None
+        self._running: tuple[Job, Pass] | None = None
         self._generation = 0
         self._closed = False
         self._events: list[StreamEvent] = []
@@ -101,6 +86,7 @@ class Stream:
             self._follow(self._listener.hear(piece))
             if self._open is not None:
                 self._open.speech_end, self._open.voiced = self._listener.speech_end, self._listener.voiced
+                self._end_early()
 
     def skip(self, samples: int, reason: str = "gap") -> None:
         """``samples`` of time that nobody heard: the open segment ends, and they are reported lost."""
@@ -168,12 +154,13 @@ class Stream:
             self._events += self._answers.due()
         else:
             if done.kind == "final":
-                segment.settled = heard
+                segment.settle(heard)
             else:
                 segment.partial_took = took
             told = segment.tell(heard, show=self.settings.partials)
             if told is not None:
                 self._events.append(told)
+            self._end_early()
 
     def fail(self, job: Job) -> None:
         """The device failed on ``job``. A partial is dropped. A final is tried once more; after that
@@ -266,7 +253,7 @@ class Stream:
         segment.end = ended.at
         segment.speech_end, segment.voiced = ended.speech_end, ended.voiced
         self._events.append(SpeechEnded(segment.number, ended.at, ended.reason))
-        if self._running is not None and self._running[1] != _Pass(segment, ended.at, "final"):
+        if self._running is not None and self._running[1] != Pass(segment, ended.at, "final"):
             self._running = None if self._running[1].segment is segment else self._running
         too_short = ended.voiced < self.settings.min_speech and not segment.continued
         if too_short and segment.covered == segment.start:
@@ -275,28 +262,34 @@ class Stream:
             segment.finish(segment.settled)
         self._wait_for(segment)
 
+    def _end_early(self) -> None:
+        """End a segment whose pass of this pause ended a sentence that held still, if that is asked for."""
+        segment, early, quiet = self._open, self.settings.early_silence, self._listener.quiet_end
+        if segment is not None and early and segment.is_said and segment.settled_at == quiet:
+            self._follow(self._listener.end_early(early))
+
     def _wait_for(self, entry: LiveSegment | Flushed) -> None:
         self._events += self._answers.add(entry)
         if self._answers.is_full:
             self._running = None
             self._events += self._answers.give_up(next(iter(self._answers)), "overrun")
 
-    def _due(self) -> _Pass | None:
+    def _due(self) -> Pass | None:
         if self._running is not None:
             return None
         for ended in self._answers:
             if ended.end is not None:
-                return _Pass(ended, ended.end, "final")
+                return Pass(ended, ended.end, "final")
         segment = self._open
         if segment is None or not (segment.continued or self._listener.voiced >= self.settings.min_speech):
             return None
         quiet_end = self._listener.quiet_end
         if quiet_end is not None:
-            return None if segment.asked_final == quiet_end else _Pass(segment, quiet_end, "final")
+            return None if segment.asked_final == quiet_end else Pass(segment, quiet_end, "final")
         due = segment.partial_end(self._listener.seen, self.settings.partial_step)
-        return _Pass(segment, due, "partial") if due is not None and self.settings.partials else None
+        return Pass(segment, due, "partial") if due is not None and self.settings.partials else None
 
-    def _answered(self, job: Job) -> _Pass | None:
+    def _answered(self, job: Job) -> Pass | None:
         """The pass that ``job`` was for; None if it is no longer wanted."""
         if self._running is None or self._running[0].generation != job.generation:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from captiond_engine.decoding.options import PLAIN_ONCE, FallbackOptions
 from captiond_engine.speech_model import ModelTraits
@@ -10,6 +11,12 @@ from captiond_engine.types import samples_from_ms
 from captiond_engine.vad.segmenter import SegmenterSettings
 
 RING_SLACK = samples_from_ms(2_000)
+
+
+class Keep(Enum):
+    """The default of ``Stream.configure``: leave as it is."""
+
+    KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,7 @@ class StreamSettings:
     ``partial_step``: a partial pass is due each time the segment crosses a multiple of it.
     ``commit``: the policy by which words are committed; ``commit_hold``: samples before the end of what was
     heard in which it commits none, if it asks for them. ``show_probability``: see ``decoding.showing``.
+    ``early_silence``: what ends a segment whose text ends a sentence and held still; 0: as any other.
     ``min_speech``: a segment with less voice is suppressed, undecoded. ``ring``: audio that is held;
     speech which is not decoded before it is overwritten is lost, and reported. ``decoding``: how finals are
     decoded; partials are greedy, and share its task and its idea of silence.
@@ -33,6 +41,7 @@ class StreamSettings:
     commit_hold: int = samples_from_ms(400)
     show_probability: float = 0.6
     silence: int = samples_from_ms(500)
+    early_silence: int = 0
     pre_roll: int = samples_from_ms(300)
     post_roll: int = samples_from_ms(200)
     min_speech: int = samples_from_ms(150)

@@ -363,3 +363,34 @@ def test_provenance_names_commit_machine_and_versions() -> None:
     found = report.provenance(Path(__file__).parents[2])
     assert found["machine"]["cores"] >= 1
     assert found["versions"]["captiond"]
+
+
+# --- lagging -------------------------------------------------------------------------------------------
+
+
+def test_who_commits_each_word_as_it_ends_lags_by_one_word() -> None:
+    """Four words evenly over two seconds, each committed when it is over: half a second behind an ideal."""
+    rows = [(1.5, "a", ""), (2.0, "a b", ""), (2.5, "a b c", "")]
+    heard = segment(*rows, final=(3.0, "a b c d"), start=1.0, end=3.0)
+    [match] = metrics.match_segments([heard], [utterance(1.0, 3.0, "a b c d")])
+    assert metrics.lagging(match) == pytest.approx(0.5)
+
+
+def test_who_says_all_at_the_end_lags_by_all_of_it_and_saying_more_does_not_help() -> None:
+    truth = [utterance(1.0, 3.0, "a b c d")]
+    late = segment(final=(3.0, "a b c d"), start=1.0, end=3.0)
+    long = segment(final=(3.0, "a b c d e f g h"), start=1.0, end=3.0)
+    [one], [other] = (metrics.match_segments([heard], truth) for heard in (late, long))
+    assert metrics.lagging(one) == metrics.lagging(other) == pytest.approx(2.0)
+
+
+def test_a_part_of_an_utterance_has_no_lagging_of_its_own() -> None:
+    truth = [utterance(1.0, 5.0, "a b c d")]
+    first, second = (
+        segment(final=(3.2, "a b"), start=1.0, end=3.0),
+        segment(final=(5.2, "c d"), start=3.2, end=5.0),
+    )
+    assert [metrics.lagging(match) for match in metrics.match_segments([first, second], truth)] == [
+        None,
+        None,
+    ]

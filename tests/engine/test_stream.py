@@ -83,7 +83,7 @@ def test_partial_windows_end_on_a_grid_and_only_the_newest_is_run_when_behind() 
         driver.work()
     ends = [job.payload.end for job in driver.jobs if job.kind == "partial"]
     step = driver.stream.settings.partial_step
-    assert ends == [2 * step, 6 * step]
+    assert ends == [3 * step, 10 * step]  # of 300 ms
 
 
 @pytest.mark.parametrize("took_ms", [0, 100, 500, 530, 730, 1_900])
@@ -599,3 +599,30 @@ def test_timings_of_the_pass_are_told() -> None:
     assert (timings.queued_ms, timings.encode_ms, timings.decode_ms, timings.tokens) == (3.0, 7.0, 9.0, 5)
     assert all(isinstance(word.probability, float) for word in driver.finals[0].words)
     assert isinstance(driver.finals[0], Transcript)
+
+
+# --- an end before the silence is over -------------------------------------------------------------------
+
+
+def ended_at(text: str, **settings: int) -> list[tuple[int, EndReason]]:
+    """When each segment of ``text`` was said to have ended, in milliseconds heard, answering each pass at once."""
+    driver = Driver(say(text, at=S), settings=StreamSettings(silence=S, **settings))
+    told: list[tuple[int, EndReason]] = []
+    for _ in range(5 * S // 320):
+        driver.push(320)
+        driver.work()
+        seen = [event.reason for event in driver.events if isinstance(event, SpeechEnded)]
+        told += [(driver.stream.heard_until // 16, reason) for reason in seen[len(told) :]]
+    return told
+
+
+def test_a_sentence_that_held_still_ends_before_the_silence_is_over() -> None:
+    text = "turn on the light."
+    [(usual, _)] = ended_at(text)
+    [(early, reason)] = ended_at(text, early_silence=samples_from_ms(400))
+    assert usual - early == pytest.approx(600, abs=60)
+    assert reason is EndReason.SILENCE
+
+
+def test_a_text_that_ends_no_sentence_waits_for_all_of_the_silence() -> None:
+    assert ended_at("turn on the", early_silence=samples_from_ms(400)) == ended_at("turn on the")

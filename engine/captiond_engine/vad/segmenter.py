@@ -131,6 +131,12 @@ class Segmenter:
             return self._cut()
         return []
 
+    def end_early(self, silence: int) -> list[Began | Ended]:
+        """The open segment ends if it was silent for ``silence`` samples: whoever asks knows all is said."""
+        if self._start is None or self._heard - self._speech_end < max(silence, self.settings.post_roll):
+            return []
+        return [self._close(self._speech_end + self.settings.post_roll, EndReason.SILENCE)]
+
     def interrupt(self, heard: int, reason: EndReason) -> list[Began | Ended]:
         """Audio is cut off at ``heard``: the open segment ends, with all of the tail that was speech."""
         self._heard = max(self._heard, heard)
