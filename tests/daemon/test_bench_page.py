@@ -1,4 +1,4 @@
-"""The page and the comparison of live runs, and the bench of voice detectors, on what can be worked out by hand."""
+"""The page and the comparison of live runs, and the bench of voice detectors, on made-up timelines."""
 
 from __future__ import annotations
 

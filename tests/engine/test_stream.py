@@ -605,7 +605,7 @@ def test_timings_of_the_pass_are_told() -> None:
 
 
 def ended_at(text: str, **settings: int) -> list[tuple[int, EndReason]]:
-    """When each segment of ``text`` was said to have ended, in milliseconds heard, answering each pass at once."""
+    """When each segment of ``text`` was said to have ended, in milliseconds heard; passes take no time."""
     driver = Driver(say(text, at=S), settings=StreamSettings(silence=S, **settings))
     told: list[tuple[int, EndReason]] = []
     for _ in range(5 * S // 320):
