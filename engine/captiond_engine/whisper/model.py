@@ -160,9 +160,13 @@ class WhisperModel:
         answer = self.greedy(encoding, prompts, max_new_tokens=1)
         return self._times(prompts, replace(answer, tokens=[[] for _ in prompts]), encoding)
 
+    def kept_attention(self, rows: int) -> Float32Array:
+        """What the newest decode of so many rows heeded, [B, T, A, S]; good until the next one."""
+        return self._read(self._pool.rows(rows).attended)[0]
+
     def _times(self, prompts: Sequence[Prompt], answer: Greedy, encoding: Encoding) -> list[TokenTimes]:
         """Of the newest decode, before the next one takes its buffers."""
-        [attended] = self._read(self._pool.rows(len(prompts)).attended)
+        attended = self.kept_attention(len(prompts))
         end, _ = self._control_tokens()
         padded = self._prompt_inputs is not row_decoder.prompt_inputs
         return text_times(attended, prompts, answer.tokens, encoding.heard, end, padded=padded)
