@@ -2,10 +2,10 @@
 
     python -m engine.bench.heads MODEL [MANIFEST]
 
-Takes a model and a manifest with ``words`` (by default tests/data/aligned). Gives a table of how far the ends of
-words are off by each head of the decoder's cross-attention, and as JSON the ``alignment_heads`` for the model's
-generation_config.json: those that are off by less than 100 ms in the median. Compiles a decoder that keeps all
-heads, once.
+Takes a model and a manifest with ``words`` (by default tests/data/aligned). Gives a table of how far the ends
+of words are off by each head of the decoder's cross-attention, and as JSON the ``alignment_heads`` for the
+model's generation_config.json: those that are off by less than 100 ms in the median. Compiles a decoder that
+keeps all heads, once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from captiond_engine.decoding.align import Detokenizer
 from captiond_engine.decoding.passes import Prompt
 from captiond_engine.decoding.timing import token_times
 from captiond_engine.types import POSITION_SAMPLES, SAMPLE_RATE_HZ, Decoding, Float32Array, PromptSpec
+from captiond_engine.whisper.config import WhisperConfig
 from captiond_engine.whisper.loading import build_model, choose_device, tokenizer_of
 from captiond_engine.whisper.model import WhisperModel
 from captiond_engine.whisper.tokens import WhisperTokenizer
@@ -39,8 +40,7 @@ Head = tuple[int, int]
 Sentence = dict[str, Any]
 
 
-def all_heads(model: WhisperModel) -> list[Head]:
-    config = model.config
+def all_heads(config: WhisperConfig) -> list[Head]:
     return [(layer, head) for layer in range(config.n_text_layer) for head in range(config.n_text_head)]
 
 
@@ -59,7 +59,7 @@ def off_by(
     attended = model.kept_attention(1)[0, at : len(prompt.tokens)]
     first = len(prompt.tokens) - len(text) - 1 - at
     found = {}
-    for index, head in enumerate(all_heads(model)):
+    for index, head in enumerate(all_heads(model.config)):
         times = token_times(attended[:, index : index + 1], first, len(text), positions)
         starts, heeded = (tuple(one * POSITION_SAMPLES for one in row) for row in times)
         decoding = Decoding(text, (0.0,) * len(text), starts=starts, heeded=heeded)
@@ -77,9 +77,7 @@ def off_by(
 def main(model: str, manifest: Path) -> None:
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 100)
     checkpoint = read_checkpoint(models.find(model))
-    every = [
-        (n, h) for n in range(checkpoint.config.n_text_layer) for h in range(checkpoint.config.n_text_head)
-    ]
+    every = all_heads(checkpoint.config)
     config = replace(checkpoint.config, alignment_heads=tuple(every))
     tokenizer = tokenizer_of(checkpoint)
     whisper = build_model(
