@@ -87,7 +87,7 @@ def write_hugging_face(folder: Path, config: WhisperConfig, tensors: dict[str, F
         "torch_dtype": "float32",
     }
     generation = {
-        "alignment_heads": [[0, 0]],
+        "alignment_heads": [list(head) for head in config.aligned_by],
         "suppress_tokens": [],
         "begin_suppress_tokens": [],
         "lang_to_id": {name: i for name, i in specials.items() if len(name) in (6, 7)},

@@ -12,12 +12,13 @@ from captiond_engine.engine import Engine
 from captiond_engine.errors import CaptiondError, ModelNotFoundError
 from captiond_engine.types import SAMPLE_RATE_HZ
 from captiond_engine.whisper.config import WhisperConfig
-from captiond_engine.whisper.folder import read_json, weight_files
+from captiond_engine.whisper.folder import weight_files
 from captiond_engine.whisper.graph_store import GraphStore
 from captiond_engine.whisper.graphs import estimate_s, origin_of
 from captiond_engine.whisper.loading import choose_device, kinds_of
 from captiond_engine.whisper.safetensors_file import read_safetensors
 from captiond_engine.whisper.torch_file import read_torch_file
+from captiond_engine.whisper.weights import read_settings
 
 from captiond.config import Config
 from captiond.doctor.finding import Finding, failed, ok, warn
@@ -78,7 +79,7 @@ def _weights(path: Path) -> list[Path]:
 def dimensions(path: Path) -> WhisperConfig:
     """Of the model at ``path``. Raises ModelError."""
     if path.is_dir():
-        return WhisperConfig.from_hugging_face(read_json(path / "config.json"))
+        return read_settings(path)[0]
     dims = read_torch_file(path)["dims"]
     return WhisperConfig.from_openai(dims if isinstance(dims, dict) else {})
 

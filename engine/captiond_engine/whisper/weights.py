@@ -105,9 +105,7 @@ def _read_openai(path: Path) -> Checkpoint:
 
 def _read_hugging_face(path: Path) -> Checkpoint:
     refuse_foreign(path)
-    config = WhisperConfig.from_hugging_face(read_json(path / "config.json"))
-    generation_file = path / "generation_config.json"
-    generation = read_json(generation_file) if generation_file.exists() else {}
+    config, generation = read_settings(path)
     stored: dict[str, StoredTensor] = {}
     for file in weight_files(path):
         pickled = file.suffix == ".bin"
@@ -124,8 +122,15 @@ def _read_hugging_face(path: Path) -> Checkpoint:
             f"{path}: {_PROJECTION} differs from the token embedding; Whisper ties them.",
             advice="Save the model with tie_word_embeddings = true, or name another one.",
         )
-    heads = generation.get("alignment_heads")
-    return Checkpoint(path, config.with_alignment_heads(heads), tensors, generation)
+    return Checkpoint(path, config, tensors, generation)
+
+
+def read_settings(path: Path) -> tuple[WhisperConfig, dict[str, Any]]:
+    """What a Hugging Face folder's config.json and generation_config.json say. Raises ModelError."""
+    config = WhisperConfig.from_hugging_face(read_json(path / "config.json"))
+    generation_file = path / "generation_config.json"
+    generation = read_json(generation_file) if generation_file.exists() else {}
+    return config.with_alignment_heads(generation.get("alignment_heads")), generation
 
 
 def _only_tensors(state: Mapping[Any, Any], where: Path) -> dict[str, StoredTensor]:
