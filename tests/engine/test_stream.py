@@ -601,6 +601,33 @@ def test_timings_of_the_pass_are_told() -> None:
     assert isinstance(driver.finals[0], Transcript)
 
 
+# --- when words were said --------------------------------------------------------------------------------
+
+
+def test_words_stand_where_the_model_heard_them() -> None:
+    """And a word that follows a pause does not begin in it."""
+    script = (*say("turn on", at=S), *say("the light", at=S + 8_000 + 6_400))
+    driver = Driver(script, model=ScriptedModel(script, timed=True))
+    driver.listen(5 * S)
+    [final] = driver.finals
+    starts = [word.start for word in final.words]
+    assert starts == pytest.approx([word.start for word in script], abs=samples_from_ms(40))
+    assert final.words[-1].end == pytest.approx(script[-1].end, abs=samples_from_ms(40))
+
+
+def test_words_are_committed_as_soon_as_they_were_heard_well_before_the_end() -> None:
+    """Without a second pass that agrees, by the policy that trusts attention."""
+    script = talk(3, at=S)
+
+    def first_commit(policy: str) -> int:
+        settings = StreamSettings(commit=policy, commit_hold=samples_from_ms(100))
+        driver = Driver(script, settings=settings, model=ScriptedModel(script, timed=True))
+        driver.listen(5 * S)
+        return next(partial.heard_until for partial in driver.partials if partial.committed)
+
+    assert first_commit("align-att") < first_commit("local-agreement")
+
+
 # --- an end before the silence is over -------------------------------------------------------------------
 
 

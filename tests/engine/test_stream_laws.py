@@ -6,8 +6,12 @@ frames; the stream's half of law 5: a window grown as audio came equals one made
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from captiond_engine.audio.mel import log_mel
+from captiond_engine.decoding.commit import POLICIES
 from captiond_engine.stream import StreamSettings
 from captiond_engine.types import AudioFrame, Job, samples_from_ms
 from hypothesis import given, settings
@@ -39,7 +43,11 @@ def length_of(script: Script) -> int:
 
 
 models = st.fixed_dictionaries(
-    {"unstable": st.sampled_from([0.0, 0.4, 1.0]), "unstable_finals": st.sampled_from([0.0, 0.5])}
+    {
+        "unstable": st.sampled_from([0.0, 0.4, 1.0]),
+        "unstable_finals": st.sampled_from([0.0, 0.5]),
+        "timed": st.booleans(),
+    }
 )
 
 STEPS = ["take", "answer", "answer", "answer", "fail", "flush", "jump"]
@@ -54,14 +62,24 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(script=scripts(), model=models, steps=actions, partials=st.booleans())
+wishes = st.fixed_dictionaries(
+    {
+        "partials": st.booleans(),
+        "commit": st.sampled_from(list(POLICIES)),
+        "commit_hold": st.sampled_from([0, samples_from_ms(400)]),
+        "show_probability": st.sampled_from([0.0, 0.6, 0.95]),  # the scripted model's is 0.9
+        "early_silence": st.sampled_from([0, samples_from_ms(300)]),
+    }
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(script=scripts(), model=models, steps=actions, wished=wishes)
 def test_laws_hold_in_any_order_of_frames_answers_and_failures(
-    script: Script, model: dict[str, float], steps: list[tuple[str, int]], partials: bool
+    script: Script, model: dict[str, float], steps: list[tuple[str, int]], wished: dict[str, Any]
 ) -> None:
-    quick = StreamSettings(
-        partials=partials, max_segment=QUICK.max_segment, cut_search=QUICK.cut_search, ring=QUICK.ring
-    )
+    """Whatever policy commits, and whether or not the model tells when words were said."""
+    quick = replace(QUICK, **wished)
     driver = Driver(script, settings=quick, model=ScriptedModel(script, **model))
     out: list[Job] = []
     flushes = 0

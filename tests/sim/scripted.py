@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from captiond_engine.errors import DeviceError
 from captiond_engine.speech_model import ModelTraits, WordPiece
-from captiond_engine.types import SAMPLE_RATE_HZ, Decoding, Float32Array, Job, samples_from_ms
+from captiond_engine.types import SAMPLE_RATE_HZ, Decoding, Float32Array, Job, Window, samples_from_ms
 
 FIRST_TOKEN = 100
 
@@ -78,7 +78,7 @@ class ScriptedModel:
     to pass. ``unstable_finals``: the share of unprompted finals whose first word comes out wrong, so
     that a final contradicts what was committed. Both are decided by a hash of the job, never by chance.
     A word is heard when its middle lies in the window; a word of which less is heard at the end of a
-    partial pass gives its first half.
+    partial pass gives its first half. ``timed``: it tells when each token was said, as the script has it.
     """
 
     def __init__(
@@ -89,20 +89,26 @@ class ScriptedModel:
         unstable: float = 0.0,
         unstable_finals: float = 0.0,
         probability: float = 0.9,
+        timed: bool = False,
     ) -> None:
         self.tokenizer = tokenizer or ScriptedTokenizer()
         self._script = script
         self._unstable = unstable
         self._unstable_finals = unstable_finals
         self._probability = probability
+        self._timed = timed
 
     def decode(self, job: Job) -> Decoding:
         """The decoding of one job; text tokens that continue the job's forced prefix."""
-        texts = self._heard(job)
+        heard = self._heard(job)
+        texts = [text for text, _ in heard]
         prefix = job.payload.prompt.prefix
         tokens = tuple(self.tokenizer.encode(" ".join(texts[len(prefix) :])))
         logs = (float(np.log(self._probability)),) * len(tokens)
+        starts, heeded = self._times(job.payload, [word for _, word in heard]) if self._timed else ((), ())
         return Decoding(
+            starts=starts,
+            heeded=heeded,
             tokens=tokens,
             log_probabilities=logs,
             sum_log_probability=sum(logs),
@@ -110,22 +116,33 @@ class ScriptedModel:
             language="en",
         )
 
-    def _heard(self, job: Job) -> list[str]:
+    @staticmethod
+    def _times(window: Window, words: Sequence[ScriptWord]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Where each word begins in the window and the last one ends, and what was heeded: its end."""
+        length = window.end - window.start
+        starts = [min(length, max(0, word.start - window.start)) for word in words]
+        ends = [min(length, word.end - window.start) for word in words]
+        return (*starts, *ends[-1:]), tuple(max(0, end - 1) for end in ends)
+
+    def _heard(self, job: Job) -> list[tuple[str, ScriptWord]]:
         window = job.payload
         script = self._script.get(job.slot, ()) if isinstance(self._script, Mapping) else self._script
         texts: list[str] = []
+        words: list[ScriptWord] = []
         for word in script:
             middle = (word.start + word.end) // 2
             if window.start <= middle < window.end:
                 texts.append(word.text)
+                words.append(word)
             elif job.kind == "partial" and word.start < window.end <= middle and len(word.text) > 1:
                 texts.append(word.text[: len(word.text) // 2])
+                words.append(word)
         chance = _share(f"{job.slot}:{job.kind}:{window.start}:{window.end}")
         if job.kind == "partial" and chance < self._unstable:
             texts[-2:] = [f"{text}{window.end % 7}" for text in texts[-2:]]
         if job.kind == "final" and not window.prompt.prefix and texts and chance < self._unstable_finals:
             texts[0] = f"not-{texts[0]}"
-        return texts
+        return list(zip(texts, words, strict=True))
 
 
 class ScriptedDevice(ScriptedModel):
@@ -148,6 +165,7 @@ class ScriptedDevice(ScriptedModel):
         unstable: float = 0.0,
         unstable_finals: float = 0.0,
         probability: float = 0.9,
+        timed: bool = False,
         on_probe: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(
@@ -156,6 +174,7 @@ class ScriptedDevice(ScriptedModel):
             unstable=unstable,
             unstable_finals=unstable_finals,
             probability=probability,
+            timed=timed,
         )
         self._encode_s = encode_s
         self._decode_s = decode_s
