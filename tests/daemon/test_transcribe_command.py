@@ -312,3 +312,10 @@ def test_a_reader_that_goes_away_ends_it_without_a_traceback(tmp_path: Path) -> 
         err = running.stderr.read()
     assert running.returncode == 1
     assert err == ""
+
+
+def test_task_and_beams_can_be_said_on_the_command_line(tmp_path: Path, loaded: list[Config]) -> None:
+    path = recording(tmp_path / "one.flac")
+    assert transcribe(path, "--task", "translate", "--beam-size", "3", "--model", "small") == 0
+    [config] = loaded
+    assert (config.decoding.task, config.decoding.beam_size) == ("translate", 3)

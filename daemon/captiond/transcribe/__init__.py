@@ -31,6 +31,8 @@ from captiond.transcribe.work import Work
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells say it: 128 and the signal's number
 
+TASKS = ("transcribe", "translate")
+
 
 @click.command("transcribe")
 @click.argument("files", metavar="FILE|- …", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -52,6 +54,8 @@ INTERRUPTED, TERMINATED = 130, 143  # as shells say it: 128 and the signal's num
 @click.option("--language", help="ISO code or auto (model.language).")
 @click.option("--prompt", default="", help="Names and words to be spelled like this.")
 @click.option("--batch", type=click.IntRange(1, 256), help="Windows decoded in one pass (transcribe.batch).")
+@click.option("--task", type=click.Choice(TASKS), help="Into English with translate (decoding.task).")
+@click.option("--beam-size", type=click.IntRange(0, 16), help="Beams of a search (decoding.beam_size).")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, only errors.")
 @config_option
 @model_option
@@ -63,6 +67,8 @@ def command(
     language: str | None,
     prompt: str,
     batch: int | None,
+    task: str | None,
+    beam_size: int | None,
     quiet: bool,
     config_path: Path | None,
     model: str | None,
@@ -75,6 +81,8 @@ def command(
     """
     own = [f"model.language={config_file.toml_value(language)}"] if language is not None else []
     own += [f"transcribe.batch={batch}"] if batch is not None else []
+    own += [f"decoding.task={config_file.toml_value(task)}"] if task is not None else []
+    own += [f"decoding.beam_size={beam_size}"] if beam_size is not None else []
     config = load(config_path, model, (*settings, *own))
     forms = tuple(dict.fromkeys(forms))
     if len(forms) > 1 and output_dir is None:
