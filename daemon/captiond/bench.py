@@ -22,6 +22,7 @@ BENCHES = {
     "live": ("daemon.bench.live", "main", "Latency, stability and word error rate of a daemon."),
     "long": ("engine.bench.long", "command", "All of a long recording as text, beside openai-whisper's."),
     "loop": ("engine.bench.loop", "command", "How late the event loop is while the device works."),
+    "rehearsal": ("daemon.bench.rehearsal", "main", "Settings compared on sessions, without waiting."),
     "vad": ("daemon.bench.vad", "main", "How well voice is told from other sound."),
     "precision": ("engine.bench.precision", "command", "What rounding the decoder's weights costs."),
 }

@@ -10,6 +10,7 @@ a call without masks or padding. `wants` is 1 where a next token is to be chosen
 | `vectors` | memory and lanes; layer norm; rounding to 8 bits |
 | `packed` | the layout of weights, and a product of a few rows with one block of them |
 | `project` | linear layers: norm before, GELU or residual after |
+| `likely` | logits of float32 from bfloat16, exact where they may matter |
 | `attention` | self-attention over a slot's cache, cross-attention over what its seat heard |
 | `encode` | self-attention of all positions of a window |
 | `tokens` | the two ends: embedding, and the choice of the next token |

@@ -12,7 +12,7 @@ from max.graph import DeviceRef, TensorValue, Weight
 
 from captiond_engine.types import Float32Array, Precision
 from captiond_engine.whisper.layers import WeightBank
-from captiond_engine.whisper.packed import pack
+from captiond_engine.whisper.packed import pack, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,15 @@ class PackedBank(WeightBank):
             self.kept(f"{name}.scales", packed.scales),
             self.kept(f"{name}.bias", bias),
         )
+
+    def rounded(self, name: str) -> tuple[Weight, Weight]:
+        """A linear layer's weights as bfloat16 beside those of ``linear``, and how far a row is off at most:
+        the greatest length of a row less what became of it, [1]."""
+        matrix = self.take(f"{name}.weight")
+        packed = pack(matrix, "bfloat16")
+        off = np.linalg.norm(matrix - unpack(packed, len(matrix)), axis=1).max()
+        error = np.array([np.nextafter(np.float32(off), np.float32(np.inf))], np.float32)
+        return self.kept(f"{name}.rounded", packed.weights), self.kept(f"{name}.error", error)
 
     def norm(self, name: str) -> Weight:
         """Scale and shift of a layer norm, [2, E]."""

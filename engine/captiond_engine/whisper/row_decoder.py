@@ -151,6 +151,8 @@ class _Passes:
         self.places = bank.weight("decoder.positional_embedding")
         self.vocabulary = bank.linear("decoder.token_embedding")
         self.last_norm = bank.norm("decoder.ln")
+        # What a token reads most of is the vocabulary: of float32 only what may matter (kernels/likely.mojo).
+        self.rounded = bank.rounded("decoder.token_embedding") if bank.precision == "float32" else None
         self.blocks = [PackedBlock.of(bank, f"decoder.blocks.{n}") for n in range(config.n_text_layer)]
 
     def prompt(self) -> tuple[TensorValue, TensorValue, TensorValue]:
@@ -178,7 +180,7 @@ class _Passes:
             return ops.reshape(counts[0:1], []) > 0
 
         def body(rows: TensorValue, counts: TensorValue, sums: TensorValue) -> list[TensorValue]:
-            logits = self._logits(self._layers(rows, counts), counts)
+            logits = self._likely(self._layers(rows, counts), counts)
             return self._choose(logits, rows, counts, sums, first=False)
 
         _, counts, sums = ops.while_loop(state, goes_on, body)
@@ -241,6 +243,14 @@ class _Passes:
             if of == layer:
                 places[head] = place
         return ops.constant(places, I32, device=CPU)
+
+    def _likely(self, x: TensorValue, counts: TensorValue) -> TensorValue:
+        """Logits [R, V] for choosing the likeliest token, under the mask that holds for every token."""
+        if self.rounded is None:
+            return self._logits(x, counts)
+        values = [x, self.last_norm, *self.vocabulary.values, *self.rounded, self.inputs.suppress, counts]
+        [logits] = self.kernels.call("captiond_likely_logits", values, (F32, x.shape[0], self.config.n_vocab))
+        return logits
 
     def _logits(self, x: TensorValue, counts: TensorValue) -> TensorValue:
         return self.kernels.project(x, self.last_norm, self.vocabulary, counts, self.config.n_vocab)

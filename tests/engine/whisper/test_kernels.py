@@ -197,6 +197,65 @@ def test_many_rows_shared_by_threads_equal_one_thread_to_the_last_bit(
     np.testing.assert_array_equal(alone, shared)
 
 
+@cache
+def likely_logits() -> Model:
+    """At all widths: exact logits of float32, then those of which only what may matter is exact."""
+    inputs = [
+        tensor(F32, "M", "K"),
+        tensor(F32, 2, "K"),
+        tensor(F32, "blocks", "words", 64, 1),
+        tensor(F32, "P"),
+        tensor(F32, "P"),
+        tensor(DType.uint16, "blocks", "halves", 64, 2),
+        tensor(F32, 1),
+        tensor(F32, "N"),
+        tensor(I32, 1),
+    ]
+
+    def build(*values: Any) -> list[TensorValue]:
+        x, norm, weights, scales, bias, _, _, always, counts = values
+        y, found = tensor(F32, "M", always.shape[0]), list[TensorValue]()
+        for width in WIDTHS:
+            layer = [x, norm, weights, scales, bias, counts]
+            found += call("captiond_norm_project", layer, y, WIDTH=width, HANDS=1)
+            found += call("captiond_likely_logits", list(values), y, WIDTH=width)
+        return found
+
+    return compiled("likely_logits", inputs, build)
+
+
+@MANY
+@given(
+    st.integers(1, 9),
+    st.integers(1, 400),
+    st.sampled_from([0.01, 1.0, 30.0]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_likeliest_token_is_that_of_exact_logits(
+    rows: int, outputs: int, scale: float, alike: bool, seed: int
+) -> None:
+    """Also where many rows of weights are nearly the same, so that their rounded logits mislead."""
+    rng = np.random.default_rng(seed)
+    matrix = rng.standard_normal((outputs, 128)).astype(np.float32)
+    if alike:
+        matrix = matrix[:1] + np.float32(1e-4) * matrix
+    matrix *= np.float32(scale / 11)
+    x, norm = rng.standard_normal((rows, 128)).astype(np.float32), np.ones((2, 128), np.float32)
+    always = np.where(rng.random(outputs) < 0.1, np.float32(-1e30), np.float32(0)).astype(np.float32)
+    packed, halves = pack(matrix, "float32"), pack(matrix, "bfloat16")
+    error = np.linalg.norm(matrix - unpack(halves, outputs), axis=1).max()
+    bias = np.zeros_like(packed.scales)
+    inputs = (x, norm, packed.weights, packed.scales, bias, halves.weights, np.float32([error]), always)
+    found = run(likely_logits(), *inputs, np.array([rows], np.int32))
+    reach = np.linalg.norm(normed(x, norm), axis=1, keepdims=True) * error + 1e-3
+    for exact, likely in zip(found[::2], found[1::2], strict=True):
+        assert np.array_equal((exact + always).argmax(1), (likely + always).argmax(1))
+        assert (np.abs(exact - likely) <= reach).all()
+        best = (exact + always).argmax(1)[:, None]
+        assert np.array_equal(np.take_along_axis(exact, best, 1), np.take_along_axis(likely, best, 1))
+
+
 # --- attention ---------------------------------------------------------------------------------------
 
 HEADS, CONTEXT = 2, 12
