@@ -28,11 +28,13 @@ class FeedingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """``frame_ms``: audio in one message. ``tail_s``: silence after a clip. ``parallel``: streams at once."""
+    """``frame_ms``: audio in one message. ``tail_s``: silence after a clip. ``parallel``: streams at once, of
+    which each begins ``stagger_s`` after the one before it, as people do not begin all at once."""
 
     frame_ms: int = 20
     tail_s: float = 1.5
     parallel: int = 1
+    stagger_s: float = 0.37
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ async def feed_all(
     waiting = sorted(clips, key=lambda clip: clip.seconds)  # taken from its end, longest first
     recordings: list[Recording] = []
 
-    async def feed_on() -> None:
+    async def feed_on(number: int) -> None:
+        await asyncio.sleep(number * pace.stagger_s)
         while waiting:
             clip = waiting.pop()
             recording = await feed(url, clip, read_audio(clip.path), pace)
@@ -61,7 +64,7 @@ async def feed_all(
 
     async with asyncio.TaskGroup() as group:
         for number in range(pace.parallel):
-            group.create_task(feed_on(), name=f"bench feed {number}")
+            group.create_task(feed_on(number), name=f"bench feed {number}")
     return recordings
 
 

@@ -87,7 +87,8 @@ def decode_offline(model: str, clips: Sequence[Clip]) -> tuple[dict[Path, str], 
     """The offline half: texts by path, and what the engine says of its device."""
     engine = Engine.load(model, progress=lambda event: console.print(f"  {event.message}"))
     try:
-        return offline_texts(engine, [clip for clip in clips if clip.is_speech]), dict(engine.info)
+        once = {clip.path: clip for clip in clips if clip.is_speech}
+        return offline_texts(engine, list(once.values())), dict(engine.info)
     finally:
         engine.close()
 
@@ -137,6 +138,7 @@ def leaves(problem: Exception) -> list[Exception]:
 @click.option("--url", help="A daemon that is running already, with the same model.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Setting of the daemon to start.")
 @click.option("--parallel", default=1, show_default=True, help="Streams at once: saves time, adds load.")
+@click.option("--copies", default=1, show_default=True, help="Each clip so many times, on as many streams.")
 @click.option("--frame-ms", default=20, show_default=True, help="Audio in one message.")
 @click.option("--tail-s", default=1.5, show_default=True, help="Silence after each clip.")
 @click.option("--limit", type=int, help="Only the first clips of each set.")
@@ -151,6 +153,7 @@ def main(
     url: str | None,
     settings: tuple[str, ...],
     parallel: int,
+    copies: int,
     frame_ms: int,
     tail_s: float,
     limit: int | None,
@@ -165,7 +168,7 @@ def main(
         return
     pace = Pace(frame_ms=frame_ms, tail_s=tail_s, parallel=parallel)
     try:
-        clips = choose_clips(paths or [SHARED / name for name in DEFAULT_SETS], limit)
+        clips = copies * choose_clips(paths or [SHARED / name for name in DEFAULT_SETS], limit)
         if not clips:
             raise click.UsageError("nothing to measure: name a folder that has a manifest.jsonl")
         figures, recordings = asyncio.run(
