@@ -16,6 +16,7 @@ import soundfile
 from captiond_engine.audio.mel import log_mel
 from captiond_engine.decoding.align import Detokenizer
 from captiond_engine.decoding.options import DecodingOptions
+from captiond_engine.decoding.timing import token_times
 from captiond_engine.types import POSITION_SAMPLES, SAMPLE_RATE_HZ, Float32Array, Window
 from captiond_engine.whisper.encoding import Encoding
 from captiond_engine.whisper.model import Prompt
@@ -128,7 +129,7 @@ def test_rows_of_a_batch_are_timed_as_they_are_alone() -> None:
 
 @pytest.mark.parity
 def test_times_are_the_references() -> None:
-    """The same text: openai-whisper aligns it with its end-of-text as one more token."""
+    """The same text, read with its end-of-text, which counts in the means as in the reference."""
     whisper = pytest.importorskip("whisper", reason="the extra 'parity' is not installed")
     torch = pytest.importorskip("torch", reason="the extra 'parity' is not installed")
     from whisper.timing import find_alignment
@@ -149,8 +150,10 @@ def test_times_are_the_references() -> None:
         mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(torch.from_numpy(pcm)))
         expected = find_alignment(reference, tokenizer, text, mel, len(pcm) // 160)
         prompt = prompt_of([*text, tokenizer.eot])
-        encoding = ours.encode(log_mel(pcm, 80, 3000)[None], [len(pcm) // POSITION_SAMPLES])
-        [found] = ours.align(encoding, [prompt])
+        positions = len(pcm) // POSITION_SAMPLES
+        ours.greedy(ours.encode(log_mel(pcm, 80, 3000)[None], [positions]), [prompt], max_new_tokens=1)
+        attended = ours.kept_attention(1)[0, : len(prompt.tokens)]
+        found = token_times(attended, 1, len(text), positions)
         at = 0
         for word in expected:
             first, at = at, at + len(word.tokens)
