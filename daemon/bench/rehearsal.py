@@ -22,7 +22,7 @@ import numpy as np
 from captiond import wire
 from captiond.cli import load
 from captiond.config import Config
-from captiond.loading import load_engine
+from captiond.loading import load_engine, with_windows
 from captiond.segments import stream_settings
 from captiond_engine.engine import DeviceThread, Engine, import_max
 from captiond_engine.errors import CaptiondError
@@ -177,12 +177,13 @@ def main(
         if not clips:
             raise click.UsageError("no speech to rehearse: name a folder that has a manifest.jsonl")
         configs = {wished: load(None, model, (*settings, *wished)) for wished in combinations(varied)}
-        engine = load_engine(next(iter(configs.values())), silent)
+        engine = load_engine(load(None, model, settings), silent)
         texts = offline_texts(engine, clips) if offline else {}
         table = Table("setting", *COLUMNS, title=f"{model}, {len(clips)} clips; ms are p50/p90")
         for wished, config in configs.items():
-            figures = speech_figures(rehearse(engine, config, clips, pass_ms), texts)
-            named = [setting.rpartition(".")[2] for setting in wished]
+            windowed = with_windows(engine, config.model)
+            figures = speech_figures(rehearse(windowed, config, clips, pass_ms), texts)
+            named = [setting.partition(".")[2] for setting in wished]
             table.add_row(" ".join(named) or "as configured", *row_of(figures))
             line = {"bench": "rehearsal", **provenance(ROOT), "model": model, "pass_ms": pass_ms}
             click.echo(json.dumps(line | {"settings": [*settings, *wished], "figures": figures}))

@@ -46,6 +46,11 @@ def load_engine(config: Config, progress: Progress) -> Engine:
     if config.decoding.task == "translate" and len(engine.traits.languages) == 1:
         engine.close()
         raise no_translation(model.name, "the configuration")
+    return with_windows(engine, model)
+
+
+def with_windows(engine: Engine, model: ModelConfig) -> Engine:
+    """The engine with the windows that are configured, else those of the model's card."""
     return engine.with_windows(
         None if model.window_partial == "auto" else model.window_partial,
         None if model.window_final == "auto" else model.window_final,
