@@ -61,10 +61,10 @@ class SegmentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     post_roll_ms: Annotated[int, Meta(ge=20, le=2_000)] = 200
     min_speech_ms: Annotated[int, Meta(ge=0, le=2_000)] = 150
     max_segment_ms: Annotated[int, Meta(ge=2_000, le=29_000)] = 25_000
-    partial_step_ms: Annotated[int, Meta(ge=100, le=10_000)] = 300
+    partial_step_ms: Annotated[int, Meta(ge=100, le=10_000)] = 250
     commit: Literal["auto", "local-agreement", "align-att"] = "auto"
     commit_hold_ms: Annotated[int, Meta(ge=0, le=5_000)] = 0
-    show_probability: Annotated[float, Meta(ge=0, le=1)] = 0.6
+    show_probability: Annotated[float, Meta(ge=0, le=1)] = 0.8
     vad: Literal["webrtc", "silero"] = "webrtc"
     vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
 

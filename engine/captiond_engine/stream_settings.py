@@ -36,10 +36,10 @@ class StreamSettings:
     language: str | None = None
     hints: str = ""
     partials: bool = True
-    partial_step: int = samples_from_ms(300)
+    partial_step: int = samples_from_ms(250)
     commit: str = "local-agreement"
     commit_hold: int = samples_from_ms(400)
-    show_probability: float = 0.6
+    show_probability: float = 0.8
     silence: int = samples_from_ms(500)
     early_silence: int = 0
     pre_roll: int = samples_from_ms(300)

@@ -83,7 +83,7 @@ def test_partial_windows_end_on_a_grid_and_only_the_newest_is_run_when_behind() 
         driver.work()
     ends = [job.payload.end for job in driver.jobs if job.kind == "partial"]
     step = driver.stream.settings.partial_step
-    assert ends == [3 * step, 10 * step]  # of 300 ms
+    assert ends == [4 * step, 12 * step]  # of 250 ms
 
 
 @pytest.mark.parametrize("took_ms", [0, 100, 500, 530, 730, 1_900])
