@@ -21,6 +21,7 @@ from engine.bench.plot import COLOURS, FAINT, INK, LineChart, to_svg
 
 STRIP_S = 20.0  # of a session on one line
 WIDTH, LEVEL_HEIGHT, LANE = 1_180, 54, 15  # pixels
+DRAWN = ("first_partial", "word_tentative", "word_committed", "finalization")
 LANES = ("said", "segments", "partials", "finals")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 1220px; margin: 2em auto; }
@@ -108,11 +109,12 @@ def _silence(group: Figures) -> str:
 
 def _latencies(name: str, group: Figures) -> str:
     """Milliseconds by percentile; the last ones are left out, as one late word would set the scale."""
-    lines = {LATENCIES[key].strip(): tuple(row) for key, row in group["quantiles_ms"].items() if row}
+    drawn = {key: group["quantiles_ms"][key] for key in DRAWN}
+    lines = {LATENCIES[key]: tuple(max(0.0, at) for at in row) for key, row in drawn.items() if row}
     if not lines:
         return ""
     x = tuple(map(float, QUANTILES))
-    return to_svg([LineChart(f"{name}: latency by percentile", "percentile", "ms", x, lines)])
+    return to_svg([LineChart(f"{name}: latency by percentile, 0 at least", "percentile", "ms", x, lines)])
 
 
 # --- one session ------------------------------------------------------------------------------------------
