@@ -17,6 +17,7 @@ from max.driver import Buffer, Device
 from max.dtype import DType
 
 from captiond_engine.errors import DeviceError
+from captiond_engine.types import Float32Array
 from captiond_engine.whisper.config import HEAD_WIDTH, WhisperConfig
 
 
@@ -43,6 +44,11 @@ class DecodeBuffers:
     log_probabilities: Buffer
     attended: Buffer
     caches: tuple[Buffer, ...]
+
+    def heeded(self, row: int, first: int, last: int) -> Float32Array:
+        """``attended`` of one row, tokens [first, last): [T, A, S]. Only that leaves the device."""
+        kept: Float32Array = self.attended[row : row + 1, first:last, :, :].to_numpy()[0]
+        return kept
 
 
 class BufferPool:

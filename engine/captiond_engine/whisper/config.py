@@ -13,6 +13,7 @@ from typing import Any
 from captiond_engine.errors import ModelError
 
 HEAD_WIDTH = 64  # of every Whisper model
+MOST_HEADS = 24  # that words are timed by where a model names none: 2.7 MB each for a text in the making
 _MOST_LAYERS, _LARGEST = 256, 1_000_000  # far above any Whisper; a spoilt file could ask for all memory
 
 
@@ -66,14 +67,17 @@ class WhisperConfig:
 
     @property
     def aligned_by(self) -> tuple[tuple[int, int], ...]:
-        """The heads that words are timed by: those named, else all of the decoder's last half of layers.
+        """The heads that words are timed by: those named, else of the decoder's last half of layers.
 
-        The same choice as openai-whisper's where a model names none (model.py, ``Whisper.__init__``).
+        The same choice as openai-whisper's where a model names none (model.py, ``Whisper.__init__``), but for
+        models whose half has more than ``MOST_HEADS``: of these so many, evenly, as what each heeds is kept.
         """
         if self.alignment_heads:
             return self.alignment_heads
         layers = range(self.n_text_layer // 2, self.n_text_layer)
-        return tuple((layer, head) for layer in layers for head in range(self.n_text_head))
+        heads = [(layer, head) for layer in layers for head in range(self.n_text_head)]
+        count = min(len(heads), MOST_HEADS)
+        return tuple(heads[len(heads) * at // count] for at in range(count))
 
     def with_alignment_heads(self, named: object) -> WhisperConfig:
         """With the heads that a model's generation_config.json names; None: it names none.

@@ -5,7 +5,7 @@ Knows no graph and no model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,7 +104,7 @@ def until_end(
 
 
 def text_times(
-    attended: Float32Array,
+    heeded: Callable[[int, int, int], Float32Array],
     prompts: Sequence[Prompt],
     said: Sequence[Sequence[int]],
     heard: Sequence[int],
@@ -114,8 +114,8 @@ def text_times(
 ) -> list[TokenTimes]:
     """The times of each row's text: its prompt's prefix, and what was ``said`` but end-of-text.
 
-    ``attended`` [B, T, A, S] as the decoder left it; ``padded``: shorter prompts stand at its end of the
-    longest one's place. The last token that was said was not read again.
+    ``heeded``: as ``DecodeBuffers.heeded``, what the decoder left; ``padded``: shorter prompts stand at the end
+    of the longest one's place. The last token that was said was not read again.
     """
     longest = max(len(prompt.tokens) for prompt in prompts)
     found = []
@@ -124,7 +124,7 @@ def text_times(
         read = len(prompt.tokens) + max(0, len(tokens) - 1)
         text = prompt.prefix + len(tokens) - (bool(tokens) and tokens[-1] == end)
         first = len(prompt.tokens) - prompt.prefix - 1 - prompt.start
-        found.append(token_times(attended[row, left + prompt.start : left + read], first, text, positions))
+        found.append(token_times(heeded(row, left + prompt.start, left + read), first, text, positions))
     return found
 
 

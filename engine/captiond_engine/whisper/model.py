@@ -166,10 +166,10 @@ class WhisperModel:
 
     def _times(self, prompts: Sequence[Prompt], answer: Greedy, encoding: Encoding) -> list[TokenTimes]:
         """Of the newest decode, before the next one takes its buffers."""
-        attended = self.kept_attention(len(prompts))
+        heeded = self._pool.rows(len(prompts)).heeded
         end, _ = self._control_tokens()
         padded = self._prompt_inputs is not row_decoder.prompt_inputs
-        return text_times(attended, prompts, answer.tokens, encoding.heard, end, padded=padded)
+        return text_times(heeded, prompts, answer.tokens, encoding.heard, end, padded=padded)
 
     def decode_with(
         self,

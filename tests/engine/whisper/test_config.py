@@ -17,6 +17,14 @@ def test_without_a_word_of_its_makers_the_last_half_of_layers_times_words() -> N
     assert SMALL.with_alignment_heads(None) == SMALL
 
 
+def test_of_many_heads_some_from_all_layers_of_the_half_are_taken() -> None:
+    large = WhisperConfig(128, 1500, 1280, 20, 32, 51_866, 448, 1280, 20, 32)
+    assert len(large.aligned_by) == len(set(large.aligned_by)) == 24
+    assert {layer for layer, _ in large.aligned_by} == set(range(16, 32))
+    base = WhisperConfig(80, 1500, 512, 8, 6, 51_865, 448, 512, 8, 6)
+    assert len(base.aligned_by) == 24
+
+
 def test_heads_that_are_named_are_taken_once_in_their_order() -> None:
     assert SMALL.with_alignment_heads([[2, 1], [0, 0], [2, 1]]).aligned_by == ((2, 1), (0, 0))
 
