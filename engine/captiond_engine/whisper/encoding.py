@@ -114,8 +114,8 @@ def text_times(
 ) -> list[TokenTimes]:
     """The times of each row's text: its prompt's prefix, and what was ``said`` but end-of-text.
 
-    ``heeded``: as ``DecodeBuffers.heeded``, what the decoder left; ``padded``: shorter prompts stand at the end
-    of the longest one's place. The last token that was said was not read again.
+    ``heeded``: as ``DecodeBuffers.heeded``, what the decoder left; ``padded``: shorter prompts stand at the
+    end of the longest one's place. The last token that was said was not read again.
     """
     longest = max(len(prompt.tokens) for prompt in prompts)
     found = []
