@@ -90,7 +90,7 @@ def warp(costs: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _entries(total: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Back from the last corner; of equal ways the one that stays in its row, as in the reference."""
+    """Back from the last corner. (Where ways cost exactly the same the reference takes a dearer one.)"""
     row, column = total.shape[0] - 1, total.shape[1] - 1
     entries = np.zeros(row, np.int64)
     while row > 1 or column > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import lzma
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,11 +49,14 @@ def test_a_key_changes_with_each_thing_that_a_graph_depends_on(monkeypatch: pyte
 
     keys = [key(), key("decode"), key(text=b"other"), key(machine="x86_64|flags : avx512f")]
     wider = {"n_audio_state": 128, "n_text_state": 128, "n_audio_head": 2, "n_text_head": 2}
-    for field in fields(WhisperConfig):
-        one = wider if field.name in wider else {field.name: getattr(CONFIG, field.name) + 1}
+    for name, number in CONFIG.dimensions.items():
+        one = wider if name in wider else {name: number + 1}
         keys.append(key(config=replace(CONFIG, **one)))
     assert len({*keys}) == len(keys) - len(wider) + 1
     assert key() == keys[0]
+    timed = replace(CONFIG, alignment_heads=((0, 0),))
+    assert key("decode", config=timed) not in keys
+    assert key("encode", config=timed) == keys[0], "the encoder does not depend on who times words"
     monkeypatch.setattr(graphs, "version", lambda _: "99.9")
     assert key() not in keys
 

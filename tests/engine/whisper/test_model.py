@@ -278,9 +278,9 @@ def test_jobs_are_answered_in_order_and_decoded_together() -> None:
     decodes: list[int] = []
     watched = copy.copy(model())
 
-    def encode(mels: Float32Array) -> Encoding:
+    def encode(mels: Float32Array, heard: Sequence[int]) -> Encoding:
         batches.append(mels.shape)
-        return model().encode(mels)
+        return model().encode(mels, heard)
 
     def greedy(encoding: Encoding, prompts: Sequence[Prompt], **options: Any) -> Greedy:
         decodes.append(len(prompts))
