@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = str(VENV / "bin" / "python")
 STAMP = VENV / "captiond-stamp.json"
+# Where .venv is active, python3 is .venv's own: what counts, and what can make it anew, is the Python behind it.
+PYTHON = getattr(sys, "_base_executable", None) or sys.executable
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 14)  # what MAX 26.7 has wheels for
 OLDEST_GLIBC = (2, 34)  # MAX's wheels are manylinux_2_34
@@ -119,7 +121,7 @@ def works(command):
 def pip_command():
     """The environment's own pip, or the system's pip working on the environment."""
     own = [VENV_PYTHON, "-m", "pip"]
-    return own if works([*own, "--version"]) else [sys.executable, "-m", "pip", "--python", VENV_PYTHON]
+    return own if works([*own, "--version"]) else [PYTHON, "-m", "pip", "--python", VENV_PYTHON]
 
 
 def make_venv():
@@ -133,15 +135,15 @@ def make_venv():
     options = None
     if has_venv and importlib.util.find_spec("ensurepip") is not None:
         options = []
-    elif has_venv and works([sys.executable, "-m", "pip", "--python", sys.executable, "--version"]):
+    elif has_venv and works([PYTHON, "-m", "pip", "--python", PYTHON, "--version"]):
         options = ["--without-pip"]  # Debian without python3-venv, but with python3-pip
-    if options is None or not works([sys.executable, "-m", "venv", *options, VENV]):
+    if options is None or not works([PYTHON, "-m", "venv", *options, VENV]):
         shutil.rmtree(VENV, ignore_errors=True)
         advice = "Python's venv and ensurepip modules belong to every build of Python but Debian's."
         if Path("/etc/debian_version").exists():
             advice = f"Debian keeps them in a package of their own: {apt('python3-venv')}"
         stop(
-            f"{sys.executable} cannot make a virtual environment.",
+            f"{PYTHON} cannot make a virtual environment.",
             advice + "\nThen give the same command again.",
         )
     write_stamp("", set())
@@ -171,7 +173,7 @@ def key():
 
 def home():
     """An environment does not survive a move, nor another Python: its scripts hold both paths."""
-    return f"{ROOT} {sys.executable} {platform.python_version()}"
+    return f"{ROOT} {os.path.realpath(PYTHON)} {platform.python_version()}"
 
 
 def read_stamp():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import venv
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from tests.packaging.environment_script import load_environment_script
+from tests.packaging.environment_script import SCRIPT, load_environment_script
 
 Said = pytest.CaptureFixture[str]
 
@@ -112,12 +114,12 @@ def test_without_ensurepip_the_systems_pip_serves(
     def works(command: list[str]) -> bool:
         asked.append(command)
         script.VENV.mkdir(exist_ok=True)
-        return command[0] == sys.executable
+        return command[0] == script.PYTHON
 
     script.works = works
     script.make_venv()
-    assert asked[-1] == [sys.executable, "-m", "venv", "--without-pip", script.VENV]
-    assert script.pip_command() == [sys.executable, "-m", "pip", "--python", script.VENV_PYTHON]
+    assert asked[-1] == [script.PYTHON, "-m", "venv", "--without-pip", script.VENV]
+    assert script.pip_command() == [script.PYTHON, "-m", "pip", "--python", script.VENV_PYTHON]
     assert "Making .venv" in capsys.readouterr().err
 
 
@@ -152,6 +154,17 @@ def test_an_environment_of_another_place_is_made_anew(script: ModuleType, capsys
     script.make_venv()
     assert "Removing .venv" in capsys.readouterr().err
     assert script.read_stamp()["extras"] == []
+
+
+def test_an_active_environment_is_not_taken_for_another_python(tmp_path: Path) -> None:
+    """`. .venv/bin/activate && make test`: python3 is then .venv's own."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    command = f"import runpy; print(runpy.run_path({str(SCRIPT)!r})['home']())"
+    homes = [
+        subprocess.run([python, "-c", command], capture_output=True, check=True, text=True).stdout
+        for python in (getattr(sys, "_base_executable", sys.executable), tmp_path / "venv" / "bin" / "python")
+    ]
+    assert homes[0] == homes[1] != ""
 
 
 @pytest.mark.parametrize(
