@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = str(VENV / "bin" / "python")
 STAMP = VENV / "captiond-stamp.json"
-# Where .venv is active, python3 is .venv's own: what counts, and what can make it anew, is the Python behind it.
+# Where .venv is active, python3 is .venv's own: what counts, and can make it anew, is the Python behind it.
 PYTHON = getattr(sys, "_base_executable", None) or sys.executable
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 14)  # what MAX 26.7 has wheels for

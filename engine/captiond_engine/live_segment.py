@@ -85,13 +85,14 @@ class LiveSegment:
         self.asked_final: int | None = None  # end of the newest final asked for
         self.failures = 0
         self.settled: Heard | None = None  # the final, if the segment ends where this pass did
-        self.is_said = False  # it ends a sentence, and says what was believed before it
+        self.is_said = False  # it ends a sentence, and held still or is sure of its last word
         self.outcome: Transcript | Suppressed | None = None
         self._onset = onset
         self._traits = traits
         self._detokenizer = detokenizer
         self._policy = open_policy(settings.commit, settings.commit_hold)
         self._steadiness = Steadiness(settings.show_probability)
+        self._sure = settings.show_probability
         self._prompt = prompt
         self._decoding = settings.decoding
         self._commit_limit = commit_limit  # audio beyond it may yet fall to the next segment
@@ -171,7 +172,7 @@ class LiveSegment:
         before, self.settled = self._words, heard
         ended = bool(heard.words) and heard.words[-1].text.rstrip().endswith(SENTENCE_ENDS)
         still = len(before) == len(heard.words) and all(map(same_word, before, heard.words))
-        self.is_said = ended and still
+        self.is_said = ended and (still or heard.words[-1].probability >= self._sure)
 
     @property
     def settled_at(self) -> int | None:

@@ -15,6 +15,7 @@ from engine.training.evaluate import Clip, counts, interval, report
 from engine.training.examples import IGNORED, UNTIMED, Examples, stretched
 from engine.training.mixing import Mix, Mixer, Said, cut_short
 from engine.training.noises import MADE, made
+from engine.training.sessions import Part, session
 from engine.training.store import LEVEL_RMS, SAMPLE_RATE, Store, trimmed
 from engine.training.text import Vocabulary
 
@@ -132,6 +133,23 @@ def test_a_store_gives_back_what_was_written(folder: Path) -> None:
     said = trimmed(np.concatenate([quiet, store.samples(store.utterances[0]), quiet]))
     assert said is not None
     assert abs(len(said) - store.utterances[0].length) < SAMPLE_RATE // 5
+
+
+def test_a_session_is_loud_where_it_says_and_quiet_where_it_does_not(folder: Path) -> None:
+    store = Store(folder, "train")
+    parts = itertools.cycle(Part(store.samples(u), u.text, u.voice) for u in store.utterances)
+    samples, row = session("clean", parts, -45.0, 3)
+    assert row["seconds"] == pytest.approx(len(samples) / SAMPLE_RATE, abs=1e-3)
+    assert 60 < row["seconds"] < 125
+    assert row["text"] == " ".join(s["text"] for s in row["segments"])
+    quiet = samples.copy()
+    for one in row["segments"]:
+        start, end = (int(one[key] * SAMPLE_RATE) for key in ("start", "end"))
+        assert np.abs(samples[start:end]).max() > 0.05
+        quiet[start:end] = 0
+    assert np.abs(quiet).max() < 0.01
+    for one, after in itertools.pairwise(row["segments"]):
+        assert after["start"] - one["end"] == pytest.approx(one["pause_after"], abs=2e-3)
 
 
 def test_rates_and_their_intervals(capsys: pytest.CaptureFixture[str]) -> None:
