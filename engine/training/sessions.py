@@ -77,7 +77,7 @@ def session(
             }
         )
         sound += [part.samples, silence(pause)]
-        at += seconds + pause
+        at = sum(map(len, sound)) / SAMPLE_RATE
     samples = np.concatenate([*sound, silence(1.0)])
     samples = samples + pink(g, len(samples)) * (LEVEL_RMS * 10 ** (noise_db / 20))
     row = {
