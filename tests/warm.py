@@ -18,7 +18,7 @@ from tests.parity import models
 KINDS = (
     "encode",
     "decode",
-    *(kinds[precision] for precision in ("bfloat16", "int8") for kinds in (ROW_ENCODERS, ROW_DECODERS)),
+    *(kinds[precision] for precision in models.PRECISIONS for kinds in (ROW_ENCODERS, ROW_DECODERS)),
     "step",
     "listen",
 )

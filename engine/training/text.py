@@ -10,7 +10,7 @@ from whisper.tokenizer import get_tokenizer
 
 from engine.training.grammar import Grammar
 
-SAMPLED = 60000
+SAMPLED = 5000
 LETTERS = {letter: i + 1 for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz' ")}  # 0 is CTC's blank
 TIMESTAMPS = 1501
 

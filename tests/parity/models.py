@@ -29,6 +29,11 @@ from max.driver import CPU
 
 from tests.parity import seeded
 
+# Rounded precisions whose whole model is compiled and compared; each costs two graphs.
+PRECISIONS: tuple[Precision, ...] = tuple(
+    name for name in ("bfloat16", "int8") if name in os.environ.get("CAPTIOND_PRECISIONS", "bfloat16 int8")
+)
+
 
 def tell(event: ProgressEvent) -> None:
     """Compiling takes minutes the first time; say so even when pytest captures."""

@@ -114,7 +114,7 @@ def test_kernels_keep_to_suppression_and_limit_as_the_plain_graph_does(limit: in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("precision", models.PRECISIONS)
 def test_rounded_weights_stay_near_float32(precision: Precision) -> None:
     """Logits move by little, and most tokens stay; the figures of real use are the bench's."""
     heard, prompts = mels(0, 4), BATCHES[2]
