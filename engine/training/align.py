@@ -16,11 +16,10 @@ import numpy as np
 import torch
 
 from engine.training.examples import Mel
-from engine.training.model import Checkpoint, Whisper
+from engine.training.model import FRAME_S, Checkpoint, Whisper
 from engine.training.store import SAMPLE_RATE, Store, Utterance
 from engine.training.text import letters
 
-FRAME_S = 0.02
 WORST = -0.6
 TOGETHER = 16
 IMPOSSIBLE = -1e9
@@ -66,7 +65,7 @@ def word_times(log_probabilities: np.ndarray, text: str) -> list[tuple[float, fl
         frames = np.flatnonzero((path >= 2 * first + 1) & (path <= 2 * (first + count) - 1) & (path % 2 == 1))
         if not len(frames):
             return None
-        start, end = float(frames[0]) * FRAME_S - 0.02, float(frames[-1]) * FRAME_S + 0.04
+        start, end = float(frames[0]) * FRAME_S - FRAME_S, float(frames[-1]) * FRAME_S + 0.04
         times.append((round(start, 2), round(end, 2)))
         first += count + 1
     return times
@@ -103,7 +102,7 @@ def main(checkpoint: Path, folder: Path, name: str, part: tuple[int, int]) -> No
     for lines in sorted(folder.glob(f"{name}*.jsonl"))[part[0] :: part[1]]:
         store = Store(folder, lines.stem)
         mine = [u for u in store.utterances if u.file == lines.name]
-        if mine and mine[0].file == lines.name and any(u.words for u in mine):
+        if any(u.words for u in mine):
             continue
         found = aligned(store, model, mine)
         scratch = lines.with_suffix(".part")

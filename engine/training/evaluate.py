@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from engine.training.text import Vocabulary
 SAMPLES_30_S = 30 * SAMPLE_RATE
 TOGETHER = 8
 RESAMPLES = 2000
+WINDOWS = ("fitted", "30 s")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def pink(g: np.random.Generator, length: int) -> np.ndarray:
 def from_kept_voices(folder: Path, count: int) -> Iterator[Clip]:
     """Kept sentences said by kept voices: clean, at 10 dB in white and pink noise, several in one window."""
     store, r, g = Store(folder, "kept"), random.Random(7), np.random.default_rng(7)
-    utterances = store.utterances[:]
+    utterances = list({u.text: u for u in store.utterances}.values())
     r.shuffle(utterances)
     for i, u in enumerate(utterances[: 2 * count]):
         speech = store.samples(u)
@@ -63,11 +65,13 @@ def from_kept_voices(folder: Path, count: int) -> Iterator[Clip]:
     rest = iter(utterances[2 * count :])
     for _ in range(count // 4):
         parts, texts = [silence(0.3)], []
-        for u in (next(rest) for _ in range(r.choice([2, 3, 3, 4, 5, 6, 7]))):
+        for u in islice(rest, r.choice([2, 3, 3, 4, 5, 6, 7])):
             if sum(map(len, parts)) + u.length > 27 * SAMPLE_RATE:
                 break
             parts += [store.samples(u), silence(r.uniform(0.3, 1.2))]
             texts.append(u.text)
+        if not texts:
+            return
         sound = np.concatenate(parts)
         yield Clip(
             "windows of several, voices not heard", sound + 0.001 * pink(g, len(sound)), " ".join(texts)
@@ -146,7 +150,7 @@ def report(condition: str, window: str, clips: list[Clip], texts: list[str]) -> 
         errors, words = (np.array(column) for column in zip(*pairs, strict=True))
         told[name] = errors.sum() / words.sum() * 100
         told[f"{name}_95"] = [100 * x for x in interval(errors, words)]
-        told["words"] = int(words.sum())
+        told.setdefault("words", int(words.sum()))
     low, high = told["wer_95"]
     print(
         f"{condition:38} {window:7} n {len(clips):4}  WER {told['wer']:5.1f} %  ({low:.1f} to {high:.1f})  "
@@ -170,7 +174,9 @@ def loaded(path: Path) -> tuple[Whisper, Vocabulary]:
     "--count", default=200, show_default=True, help="Clips of a condition; a quarter of it for long windows."
 )
 @click.option("--manifest", "manifests", multiple=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--window", "windows", multiple=True, default=["fitted", "30 s"], show_default=True)
+@click.option(
+    "--window", "windows", multiple=True, type=click.Choice(WINDOWS), default=WINDOWS, show_default=True
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 @click.option("--show", is_flag=True, help="Each text that was not heard as it was said.")
 def main(

@@ -88,7 +88,6 @@ class Examples:
     def batches(self, mix: Mix, frames: int) -> Iterator[Batch]:
         """Endless; at most `frames` mel frames in one, so a long window comes with few others."""
         while True:
-            self._mixer.refresh()
             pool: list[Example] = []
             while sum(e.mel.shape[1] for e in pool) < frames * POOL:
                 pool.append(self.example(mix))
@@ -99,7 +98,8 @@ class Examples:
 
     def example(self, mix: Mix) -> Example:
         r, window = self._r, self._mixer.window(mix)
-        samples, padded = self._ended(window.samples, r.random() < mix.padded)
+        padded = r.random() < mix.padded
+        samples = self._ended(window.samples, padded)
         bent = r if r.random() < 0.6 * mix.strength else None
         mel = self._mel(samples, bent)
         heard = mel.shape[1]
@@ -115,7 +115,7 @@ class Examples:
         labels = [IGNORED] * len(before) + labels
         return Example(mel, before + inputs, labels, letters(said), [UNTIMED] * len(before) + times)
 
-    def _ended(self, samples: np.ndarray, padded: bool) -> tuple[np.ndarray, bool]:
+    def _ended(self, samples: np.ndarray, padded: bool) -> np.ndarray:
         """With some digital silence after it, at times; to 30 s in samples or, later, in the mel."""
         r = self._r
         if r.random() < 0.4:
@@ -126,14 +126,14 @@ class Examples:
         samples = samples[:LONGEST_SAMPLES]
         samples = samples[: len(samples) // (2 * HOP) * 2 * HOP]
         short = max(0, 40 * HOP - len(samples))
-        return np.concatenate([samples, np.zeros(short, np.float32)]), padded
+        return np.concatenate([samples, np.zeros(short, np.float32)])
 
     def _masked(self, mel: Tensor, heard: int) -> None:
         """SpecAugment (Park and others, 2019), light."""
         r, mean = self._r, float(mel.mean())
         for _ in range(r.randint(1, 2)):
             width = r.randint(1, 10)
-            first = r.randrange(MELS - width)
+            first = r.randrange(MELS - width + 1)
             mel[first : first + width] = mean
         for _ in range(r.randint(0, 2)):
             width = r.randint(2, 12)

@@ -42,7 +42,9 @@ class Sentence:
 
     @property
     def kept_for_tests(self) -> bool:
-        """Whether nobody trains on this text: one sentence in 25, by its MD5, whoever says it."""
+        """One text in 25, by its MD5, whoever says it: of those nobody trains on (those of kind `short`,
+        which are few, are trained on whole and tested never).
+        """
         return int(hashlib.md5(self.text.lower().encode()).hexdigest(), 16) % 25 == 0
 
 
@@ -141,7 +143,7 @@ class Grammar:
         kind = r.choices(self._kinds, weights=self._weights)[0]
         text = self._said(r.choice(self._every[kind]), r)
         if kind != "salad":
-            text = re.sub(r"\b([Aa]) ([aeiouAEIOU])", r"\1n \2", text)
+            text = re.sub(r"\b([Aa]) (?!one\b)([aeiouAEIOU])", r"\1n \2", text)
         text = re.sub(r"\bpeoples\b", "people", text)
         return Sentence(kind, text[0].upper() + text[1:])
 

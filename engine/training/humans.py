@@ -21,19 +21,7 @@ from engine.training.grammar import ONES, ORDINALS, TEENS, TENS
 KEPT_SPEAKER = "theo"
 DAYS = "Sunday Monday Tuesday Wednesday Thursday Friday Saturday".split()
 MONTHS = "January February March April May June July August September October November December".split()
-PLAIN = {
-    "hundred",
-    "thousand",
-    "million",
-    "billion",
-    "minus",
-    "dollars",
-    "oh",
-    "today",
-    "tomorrow",
-    "yesterday",
-    "at",
-}
+PLAIN = tuple("hundred thousand million billion minus dollars oh at today tomorrow yesterday".split())
 
 
 def prompts() -> dict[str, str]:

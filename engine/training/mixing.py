@@ -9,10 +9,11 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import soxr
 
-from engine.training.grammar import Grammar
+from engine.training.grammar import Grammar, Sentence
 from engine.training.humans import KEPT_SPEAKER
 from engine.training.store import LEVEL_RMS, SAMPLE_RATE, Store, Utterance
 
@@ -40,8 +41,7 @@ class Window:
     spoken: list[tuple[float, float, str, Words | None]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Mix:
+class Mix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often what happens. Shares are of all windows; `strength` scales every distortion."""
 
     longest_s: tuple[float, ...] = (8.0,)  # drawn for each window
@@ -58,6 +58,11 @@ class Mixer:
     def __init__(self, folder: Path, seed: int) -> None:
         self.r, self.g = random.Random(seed), np.random.default_rng(seed)
         self._spoken, self._noise, self._human = (Store(folder, name) for name in ("train", "noise", "human"))
+        for name, step, store in zip(("train", "noise", "human"), (1, 2, 3), self._stores(), strict=True):
+            if not store.utterances:
+                raise FileNotFoundError(
+                    f"{folder} has no {name}_*.jsonl: step {step} of README.md makes them"
+                )
         self._grammar = Grammar()
         self._words: dict[str, dict[str, list[Utterance]]] = {}
         for word in self._human.utterances:
@@ -66,8 +71,8 @@ class Mixer:
         self._digit_speakers = [voice for voice in self._words if voice.startswith("fsdd/")]
         self._prompt_speakers = [voice for voice in self._words if voice.startswith("asterisk/")]
 
-    def refresh(self) -> None:
-        self._spoken.refresh()
+    def _stores(self) -> tuple[Store, Store, Store]:
+        return self._spoken, self._noise, self._human
 
     def text(self) -> str:
         return self.r.choice(self._spoken.utterances).text
@@ -144,13 +149,14 @@ class Mixer:
         while True:
             text = self._grammar.sentence(self.r).text
             bare = text.rstrip(".?").replace(",", "").split()
-            if all(word in known or word.lower() in spelled for word in bare):
-                return " ".join(w if w in known else spelled[w.lower()] for w in bare) + text[-1]
+            if not all(word in known or word.lower() in spelled for word in bare):
+                continue
+            said = " ".join(w if w in known else spelled[w.lower()] for w in bare) + text[-1]
+            if not Sentence("digits", said).kept_for_tests:
+                return said
 
     def _sped(self, said: Said) -> Said:
-        factor = self.r.uniform(
-            0.86, 1.15
-        )  # tempo and pitch together; formants are bent apart, in examples.py
+        factor = self.r.uniform(0.86, 1.15)  # tempo and pitch together; examples.py bends formants apart
         samples = soxr.resample(said.samples, SAMPLE_RATE, SAMPLE_RATE * factor, quality="LQ")
         words = None if said.words is None else [(a * factor, b * factor) for a, b in said.words]
         return Said(samples.astype(np.float32), said.text, words)

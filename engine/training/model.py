@@ -17,6 +17,7 @@ HEAD_DIM = 64
 TEXT_CONTEXT = 448
 AUDIO_CONTEXT = 1500
 MELS = 80
+FRAME_S = 0.02  # of the encoder
 CTC_SYMBOLS = 29  # blank, a to z, apostrophe, space
 
 
@@ -149,7 +150,6 @@ class Checkpoint:
 
     size: Size
     tokens: list[int]
-    weights: dict[str, Tensor]
     averaged: dict[str, Tensor]
     steps: int
     audio_seconds: float
@@ -163,9 +163,10 @@ class Checkpoint:
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
         told = torch.load(path, map_location="cpu", weights_only=True)
+        told.pop("weights", None)  # earlier checkpoints kept the newest beside the average
         return cls(**{**told, "size": Size(**told["size"])})
 
-    def model(self, *, averaged: bool = True) -> Whisper:
+    def model(self) -> Whisper:
         model = Whisper(self.size, len(self.tokens))
-        model.load_state_dict(self.averaged if averaged else self.weights)
+        model.load_state_dict(self.averaged)
         return model

@@ -40,7 +40,7 @@ class Muon:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         for shape, matrices in self._groups.items():
-            gradient = torch.stack([m.grad for m in matrices if m.grad is not None])
+            gradient = torch.stack([m.grad for m in matrices])
             moving = self._moving[shape].lerp_(gradient, 1 - self._momentum)
             turned = orthogonal(torch.lerp(gradient, moving, self._momentum)).float()
             scale = rate * max(1.0, shape[0] / shape[1]) ** 0.5

@@ -2,8 +2,7 @@
 
 Made here by chance (coloured noise, hums, engines, knocks, chirps, crackle, calls with formants but no
 words), and read from folders of sound effects and music, which Debian's games and instruments bring along
-(README.md names the packages). The noises of `shared/data/open` and of ESC-10 are not among them: a detector
-is judged by those.
+(README.md names the packages). ESC-10 is not among them: the model is judged by it.
 """
 
 from __future__ import annotations
@@ -144,9 +143,11 @@ def made(seed: int, count: int) -> Iterator[tuple[np.ndarray, store.Utterance]]:
 
 
 def recorded(folders: list[Path]) -> Iterator[tuple[np.ndarray, store.Utterance]]:
-    paths = sorted({p for folder in folders for pattern in SOUND_FILES for p in folder.rglob(pattern)})
-    for path in paths:
-        if "voice" in str(path).lower():
+    found = {
+        (p, p.relative_to(folder)) for folder in folders for kind in SOUND_FILES for p in folder.rglob(kind)
+    }
+    for path, below in sorted(found):
+        if "voice" in str(below).lower():
             continue
         try:
             samples = store.read_sound(path)

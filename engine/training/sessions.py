@@ -1,10 +1,9 @@
-"""Sessions to measure live captions by: kept sentences and kept voices with pauses between them, as
-`data/open/session` is.
+"""Sessions to measure live captions by: sentences and voices kept for tests, with pauses between them.
 
-python -m engine.training.sessions --out training-data/sessions captiond bench rehearsal
-training-data/sessions/manifest.jsonl --model demo-en --vary segment.silence_ms=500,1000
+    python -m engine.training.sessions --out training-data/sessions
+    captiond bench rehearsal training-data/sessions --model demo-en --vary segment.silence_ms=500,1000
 
-What is chosen for demo-en (windows, policy, endpoints) is chosen by these and reported by others.
+What is chosen for demo-en (windows, policy, endpoints) is chosen by these, and reported by others.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from engine.training.mixing import silence
 from engine.training.store import LEVEL_RMS, SAMPLE_RATE, Store
 
 LONGEST_S = 120.0
-MARGIN_S = 0.04  # what store.trimmed leaves around an utterance
 ROOM_DB, NOISE_DB = -45.0, -10.0
 
 
@@ -35,13 +33,14 @@ class Part:
     samples: np.ndarray
     text: str
     voice: str
+    margin_s: float  # what store.trimmed left around it
 
 
 def sentences(folder: Path, r: random.Random) -> Iterator[Part]:
     store = Store(folder, "kept")
     utterances = store.utterances[:]
     r.shuffle(utterances)
-    return (Part(store.samples(u), u.text, u.voice) for u in utterances)
+    return (Part(store.samples(u), u.text, u.voice, 0.04) for u in utterances)
 
 
 def digits(folder: Path, r: random.Random) -> Iterator[Part]:
@@ -51,7 +50,7 @@ def digits(folder: Path, r: random.Random) -> Iterator[Part]:
         said = [r.choice(known) for _ in range(r.choice([1, 3, 4, 5, 6]))]
         parts = [part for u in said for part in (store.samples(u), silence(r.uniform(0.02, 0.15)))]
         text = " ".join(u.text for u in said)
-        yield Part(np.concatenate(parts[:-1]), text[0].upper() + text[1:] + ".", known[0].voice)
+        yield Part(np.concatenate(parts[:-1]), text[0].upper() + text[1:] + ".", known[0].voice, 0.01)
 
 
 def session(
@@ -69,8 +68,8 @@ def session(
             {
                 "start": round(at, 3),
                 "end": round(at + seconds, 3),
-                "speech_start": round(at + MARGIN_S, 3),
-                "speech_end": round(at + seconds - MARGIN_S, 3),
+                "speech_start": round(at + part.margin_s, 3),
+                "speech_end": round(at + seconds - part.margin_s, 3),
                 "text": part.text,
                 "speaker": part.voice,
                 "pause_after": round(pause, 3),

@@ -47,7 +47,7 @@ def spoken(told: list[tuple[Sentence, Voice]], folder: Path) -> Iterator[tuple[n
             if voice.program != "festival":
                 voices.speak(sentence.text, voice, path)
             samples = store.trimmed(store.read_sound(path))
-        except (OSError, subprocess.SubprocessError, RuntimeError):
+        except (subprocess.SubprocessError, RuntimeError):
             continue
         if samples is not None and SHORTEST_SAMPLES <= len(samples) <= LONGEST_SAMPLES:
             yield (
@@ -80,7 +80,7 @@ def main(folder: Path, files: int, first: int, kept: bool, every_kind: bool, wor
             pool.submit(speak_file, folder, f"{name}_{n:04d}", base + n, kept, every_kind) for n in numbers
         ]
         for run, n in zip(runs, numbers, strict=True):
-            print(f"{name}_{n:04d}: {run.result()} utterances", flush=True)
+            print(f"{name}_{n:04d}: {run.result()} of {BATCH} utterances", flush=True)
 
 
 if __name__ == "__main__":

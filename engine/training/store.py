@@ -32,16 +32,9 @@ class Store:
     """All utterances below a folder whose file begins with a name, samples mapped rather than read."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name = folder, name
         self._sounds: dict[str, np.ndarray] = {}
         self.utterances: list[Utterance] = []
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Takes up what was spoken since."""
-        for lines in sorted(self._folder.glob(f"{self._name}*.jsonl")):
-            if lines.name in self._sounds:
-                continue
+        for lines in sorted(folder.glob(f"{name}*.jsonl")):
             self._sounds[lines.name] = np.memmap(lines.with_suffix(".i16"), dtype=np.int16, mode="r")
             for line in lines.read_bytes().splitlines():
                 utterance = msgspec.json.decode(line, type=Utterance)

@@ -1,86 +1,45 @@
-"""Step 4 and 6, `python -m engine.training.train PHASE`: one phase of `recipe.toml`, from one checkpoint to
+"""Steps 4 and 6, `python -m engine.training.train PHASE`: one phase of `recipe.toml`, from one checkpoint to
 the next.
 
-A phase's length is told in hours of audio, so the same seed and phase see the same windows on any machine.
-Weights are averaged all along (the average is what is exported). SIGINT or SIGTERM: the checkpoint is
-written, then it ends.
+A phase's length is told in hours of audio: with as many loaders and the same store, a seed sees the same
+windows. Weights are averaged all along, and the average is what a checkpoint holds. SIGINT or SIGTERM: the
+checkpoint is written, then it ends; a phase that was ended is begun again, not gone on with.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import multiprocessing as mp
 import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import Empty
 from types import FrameType
 from typing import Any
 
 import click
-import msgspec
 import torch
-import torch.multiprocessing as mp
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.training.examples import IGNORED, Batch, Examples
+from engine.training.examples import Batch, Examples
 from engine.training.initial import keep_positions_clean, new_model
-from engine.training.mixing import Mix
-from engine.training.model import Checkpoint, Size, Whisper
+from engine.training.losses import losses
+from engine.training.model import Checkpoint, Whisper
 from engine.training.muon import Muon
+from engine.training.phases import Phase, Recipe
 from engine.training.text import Vocabulary
 
-FRAME_S = 0.02
-ATTENDED_WITHIN_S = 0.3
 FRAMES_A_SECOND = 100
-FRAMES_A_LETTER = 25  # at the least: a window in which little is said does not outweigh the others
 WARM_UP_STEPS = 150
 CLIP_NORM = 2.0
 SAY_EVERY_S, SAVE_EVERY_S = 30.0, 240.0
 QUEUED_BATCHES = 6
-
-
-class Phase(msgspec.Struct, forbid_unknown_fields=True):
-    """`rate` is AdamW's, `matrix_rate` Muon's; from `hold` of the phase on both fall in a line to nothing."""
-
-    hours: float
-    rate: float = 1.4e-3
-    matrix_rate: float = 0.02
-    hold: float = 0.3
-    frames: int = 7000
-    encoder_only: bool = False
-    new_decoder: bool = False
-    ctc: float = 0.5
-    guided: float = 0.0
-    smoothing: float = 0.03
-    mix: dict[str, Any] = msgspec.field(default_factory=dict)
-
-    def mixture(self) -> Mix:
-        return msgspec.convert(self.mix, Mix)
-
-    def share_of_rate(self, passed: float) -> float:
-        """1 while held, then down to 0; `passed` from 0 to 1."""
-        return 1.0 if passed < self.hold else max(0.0, (1 - passed) / max(1e-9, 1 - self.hold))
-
-
-class Recipe(msgspec.Struct, forbid_unknown_fields=True):
-    size: Size
-    seed: int
-    phases: dict[str, Phase]
-
-    @classmethod
-    def read(cls, path: Path) -> Recipe:
-        return msgspec.toml.decode(path.read_bytes(), type=cls)
-
-
-def load_windows(queue: mp.Queue, folder: Path, tokens: list[int], phase: Phase, seed: int) -> None:
-    """A process that makes batches while the model learns."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    for batch in Examples(folder, Vocabulary(tokens), seed).batches(phase.mixture(), phase.frames):
-        queue.put(tuple(batch))
+RECIPE = Path(__file__).with_name("recipe.toml")
+Loader = tuple[BaseProcess, Any]  # a process, and the queue of the batches that it makes
 
 
 class Optimiser:
@@ -105,7 +64,6 @@ class Optimiser:
 
     def step(self, loss: Tensor, share: float) -> float:
         """Answers the gradient's norm; a gradient that is not finite is left out."""
-        self._adam.zero_grad(set_to_none=True)
         for p in self.parameters:
             p.grad = None
         loss.backward()
@@ -118,60 +76,13 @@ class Optimiser:
         return norm
 
 
-@dataclass
-class Losses:
-    text: Tensor
-    letters: Tensor
-    attention: Tensor
-    right: float
-
-    def sum(self, phase: Phase, passed: float) -> Tensor:
-        guided = phase.guided * min(1.0, 2 * (1 - passed))
-        return self.text + phase.ctc * self.letters + guided * self.attention
-
-
-def losses(model: Whisper, batch: list[Tensor], phase: Phase) -> Losses:
-    mel, inputs, labels, times, spelled, counts = batch
-    nothing = torch.zeros((), device=mel.device)
-    with torch.autocast(mel.device.type, torch.bfloat16):
-        heard = model.encoder(mel.float())
-        spoken = model.ctc(heard).float().log_softmax(dim=-1).transpose(0, 1)
-        attended: list[Tensor] | None = [] if phase.guided else None
-        logits = None if phase.encoder_only else model.logits(model.decoder(inputs, heard, attended))
-    frames = torch.full((len(counts),), len(spoken))
-    ctc = F.ctc_loss(spoken, spelled, frames, counts.cpu(), reduction="sum", zero_infinity=True)
-    ctc = ctc / max(int(counts.sum()), spoken.shape[0] * spoken.shape[1] // FRAMES_A_LETTER)
-    if logits is None:
-        return Losses(nothing, ctc, nothing, 0.0)
-    counted = labels != IGNORED
-    text = F.cross_entropy(logits[counted], labels[counted], label_smoothing=phase.smoothing)
-    right = float((logits[counted].argmax(-1) == labels[counted]).float().mean())
-    guided = sum((off_time(a, times) for a in attended), nothing) / 2 if attended else nothing
-    return Losses(text, ctc, guided, right)
-
-
-def off_time(attended: Tensor, times: Tensor) -> Tensor:
-    """Guided attention: minus the log of what falls within `ATTENDED_WITHIN_S` of the token that is asked
-    for.
-    """
-    timed = times >= 0
-    if not bool(timed.any()):
-        return torch.zeros((), device=times.device)
-    frame = torch.arange(attended.shape[2], device=times.device) * FRAME_S
-    near = ((frame[None, None] - times[..., None]).abs() < ATTENDED_WITHIN_S).float()
-    return -((attended * near).sum(-1)[timed] + 1e-4).log().mean()
-
-
 class Run:
+    """A model on its way through one phase."""
+
     def __init__(self, recipe: Recipe, phase: Phase, start: Checkpoint | None, device: str) -> None:
         self.phase, self.device = phase, device
-        vocabulary = Vocabulary(start.tokens if start else None)
-        self.tokens = vocabulary.tokens
+        self.tokens = start.tokens if start else Vocabulary().tokens
         model = start.model() if start else new_model(recipe.size, len(self.tokens), recipe.seed)
-        if phase.new_decoder:
-            model.decoder.load_state_dict(
-                new_model(model.size, len(self.tokens), recipe.seed).decoder.state_dict()
-            )
         model.decoder.requires_grad_(not phase.encoder_only)
         self.model = model.to(device).train()
         self.optimiser = Optimiser(model, phase)
@@ -199,13 +110,8 @@ class Run:
             step += 1
             self._average(step)
             heard += batch.mel.size / 80 / FRAMES_A_SECOND
-            told.append(
-                (
-                    *(float(p.detach()) for p in (parts.text, parts.letters, parts.attention)),
-                    parts.right,
-                    norm,
-                )
-            )
+            means = [float(p.detach()) for p in (parts.text, parts.letters, parts.attention)]
+            told.append((*means, parts.right, norm))
             now = time.monotonic()
             if now - said > SAY_EVERY_S:
                 self._say(told, step, heard, share, now - said)
@@ -217,23 +123,19 @@ class Run:
 
     def _average(self, step: int) -> None:
         kept = min(0.998, (step + 1) / (step + 20))
-        torch._foreach_lerp_(
-            list(self.averaged.values()), [p.detach() for p in self.model.parameters()], 1 - kept
-        )
+        newest = [p.detach() for p in self.model.parameters()]
+        torch._foreach_lerp_(list(self.averaged.values()), newest, 1 - kept)
 
     def _checkpoint(self, step: int, heard: float) -> Checkpoint:
-        weights = {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}
-        averaged = {n: self.averaged[n].cpu() if n in self.averaged else t for n, t in weights.items()}
-        return Checkpoint(
-            self.model.size, self.tokens, weights, averaged, self.steps + step, self.audio_seconds + heard
-        )
+        fixed = {n: t for n, t in self.model.state_dict().items() if n not in self.averaged}
+        averaged = {n: t.detach().cpu().clone() for n, t in {**fixed, **self.averaged}.items()}
+        steps, seconds = self.steps + step, self.audio_seconds + heard
+        return Checkpoint(self.model.size, self.tokens, averaged, steps, seconds)
 
     def _say(
         self, told: list[tuple[float, ...]], step: int, heard: float, share: float, seconds: float
     ) -> None:
-        text, letters, attention, right, norm = (
-            sum(column) / len(told) for column in zip(*told, strict=True)
-        )
+        text, letters, attention, right, norm = (sum(c) / len(told) for c in zip(*told, strict=True))
         print(
             f"step {step}  {heard / 3600:.2f} of {self.phase.hours:.2f} h  text {text:.3f} right {right:.3f} "
             f"letters {letters:.3f} attention {attention:.2f} norm {norm:.2f} rate {share:.2f} "
@@ -242,21 +144,44 @@ class Run:
         )
 
 
-def queued(queue: mp.Queue) -> Iterator[Batch]:
-    while True:
-        yield Batch(*queue.get())
+def make_batches(queue: Any, folder: Path, tokens: list[int], phase: Phase, seed: int) -> None:
+    """A process that makes batches while the model learns."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    for batch in Examples(folder, Vocabulary(tokens), seed).batches(phase.mix, phase.frames):
+        queue.put(tuple(batch))
+
+
+def started(run: Run, folder: Path, seed: int, count: int) -> list[Loader]:
+    context, loaders = mp.get_context("spawn"), list[Loader]()
+    for i in range(count):
+        queue = context.Queue(QUEUED_BATCHES)
+        given = (queue, folder, run.tokens, run.phase, seed + i)
+        process = context.Process(target=make_batches, args=given, daemon=True)
+        process.start()
+        loaders.append((process, queue))
+    return loaders
+
+
+def in_turn(loaders: list[Loader], run: Run) -> Iterator[Batch]:
+    """One batch of each loader after the other until the run is stopped; a loader that ended ends it."""
+    for process, queue in itertools.cycle(loaders):
+        while True:
+            if run.stopped:
+                return
+            try:
+                yield Batch(*queue.get(timeout=1.0))
+                break
+            except Empty:
+                if not process.is_alive():
+                    raise click.ClickException("a process that makes batches has ended: see above") from None
 
 
 @click.command()
 @click.argument("name", metavar="PHASE")
-@click.option(
-    "--recipe",
-    "recipe_file",
-    type=click.Path(path_type=Path),
-    default=Path(__file__).with_name("recipe.toml"),
-)
+@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), default=RECIPE)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("training-data"), show_default=True)
-@click.option("--start", type=click.Path(path_type=Path, exists=True), help="The checkpoint to go on from.")
+@click.option("--start", type=click.Path(path_type=Path, exists=True), help="The checkpoint to begin with.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The checkpoint to write.")
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
 @click.option("--loaders", default=1, show_default=True, help="Processes that make batches.")
@@ -268,31 +193,21 @@ def main(
     threads: int, hours: float | None, minutes: float,
 ) -> None:  # fmt: skip
     torch.set_num_threads(threads)
-    mp.set_sharing_strategy("file_system")
     recipe = Recipe.read(recipe_file)
     if name not in recipe.phases:
         raise click.BadParameter(f"{recipe_file.name} has {', '.join(recipe.phases)}", param_hint="PHASE")
+    out.parent.mkdir(parents=True, exist_ok=True)
     phase = recipe.phases[name]
     phase.hours = hours or phase.hours
     run = Run(recipe, phase, Checkpoint.load(start) if start else None, device)
     signal.signal(signal.SIGTERM, run.stop)
     signal.signal(signal.SIGINT, run.stop)
-    queue: mp.Queue = mp.get_context("spawn").Queue(QUEUED_BATCHES)
-    workers = [
-        mp.get_context("spawn").Process(
-            target=load_windows,
-            args=(queue, folder, run.tokens, phase, recipe.seed + run.steps + i),
-            daemon=True,
-        )
-        for i in range(loaders)
-    ]
-    for worker in workers:
-        worker.start()
+    making = started(run, folder, recipe.seed + run.steps, loaders)
     try:
-        run.learn(queued(queue), out, minutes)
+        run.learn(in_turn(making, run), out, minutes)
     finally:
-        for worker in workers:
-            worker.terminate()
+        for process, _ in making:
+            process.terminate()
 
 
 if __name__ == "__main__":

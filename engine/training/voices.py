@@ -60,13 +60,10 @@ def heard(r: random.Random) -> Voice:
 
 def kept(r: random.Random) -> Voice:
     """A voice that nobody trains on."""
-    chance = r.random()
-    if chance < 0.4:
+    if r.random() < 0.5:
         name = f"{r.choice(KEPT_ACCENTS)}+{r.choice(KEPT_VARIANTS)}"
         return Voice("espeak", name, r.randint(130, 185), r.randint(30, 70))
-    if chance < 0.75:
-        return Voice("festival", "ked_diphone", r.uniform(0.9, 1.2), 0)
-    return Voice("flite", "rms", r.uniform(0.85, 1.2), r.uniform(1.25, 1.4))
+    return Voice("festival", "ked_diphone", r.uniform(0.9, 1.2), 0)
 
 
 def speak(text: str, voice: Voice, wav: Path) -> None:

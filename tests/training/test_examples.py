@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import random
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -22,6 +22,11 @@ from engine.training.text import Vocabulary
 PLAIN = Mix(strength=0.0, noisy=0.0, no_speech=0.0, human=0.0, padded=0.0, cut=0.0)
 
 
+def test_a_folder_that_lacks_a_step_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="step 1 of README"):
+        Mixer(tmp_path, 1)
+
+
 def test_a_seed_tells_the_windows(folder: Path) -> None:
     one, other = (Mixer(folder, 5).window(Mix()) for _ in range(2))
     assert np.array_equal(one.samples, other.samples)
@@ -31,7 +36,7 @@ def test_a_seed_tells_the_windows(folder: Path) -> None:
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), longest=st.sampled_from([5.0, 14.0, 28.0]))
 def test_words_stand_in_the_window_where_they_are_told(folder: Path, seed: int, longest: float) -> None:
-    mix = dataclasses.replace(PLAIN, longest_s=(longest,), several=1.0, human=0.3, cut=0.5)
+    mix = msgspec.structs.replace(PLAIN, longest_s=(longest,), several=1.0, human=0.3, cut=0.5)
     window = Mixer(folder, seed).window(mix)
     assert len(window.samples) <= (longest + 3.0) * SAMPLE_RATE
     peak = np.abs(window.samples).max()
@@ -63,7 +68,7 @@ def test_a_cut_leaves_whole_words_and_no_end_of_a_sentence(seed: int, count: int
 def test_examples_say_what_was_said_when_it_was_said(folder: Path, vocabulary: Vocabulary) -> None:
     examples = Examples(folder, vocabulary, 3)
     for _ in range(30):
-        e = examples.example(dataclasses.replace(PLAIN, several=0.5))
+        e = examples.example(msgspec.structs.replace(PLAIN, several=0.5))
         assert len(e.inputs) == len(e.labels) == len(e.times)
         assert e.inputs[:2] == [vocabulary.start, vocabulary.no_timestamps]
         assert e.labels[-1] == vocabulary.end
@@ -76,8 +81,8 @@ def test_examples_say_what_was_said_when_it_was_said(folder: Path, vocabulary: V
 
 def test_timestamps_and_earlier_text(folder: Path, vocabulary: Vocabulary) -> None:
     examples = Examples(folder, vocabulary, 3)
-    mix = dataclasses.replace(PLAIN, strength=1.0)
-    made_up = [examples.example(mix) for _ in range(150)]
+    mix = msgspec.structs.replace(PLAIN, strength=1.0)
+    made_up = [examples.example(mix) for _ in range(100)]
     earlier = [e for e in made_up if e.inputs[0] == vocabulary.before]
     stamped = [e for e in made_up if vocabulary.no_timestamps not in e.inputs]
     assert earlier
@@ -93,7 +98,7 @@ def test_timestamps_and_earlier_text(folder: Path, vocabulary: Vocabulary) -> No
 
 def test_nothing_said_is_told_as_no_speech(folder: Path, vocabulary: Vocabulary) -> None:
     examples = Examples(folder, vocabulary, 3)
-    mix = dataclasses.replace(PLAIN, no_speech=1.0)
+    mix = msgspec.structs.replace(PLAIN, no_speech=1.0)
     for _ in range(20):
         e = examples.example(mix)
         assert (e.labels, e.letters) == ([vocabulary.no_speech, vocabulary.end], [])
@@ -137,7 +142,7 @@ def test_a_store_gives_back_what_was_written(folder: Path) -> None:
 
 def test_a_session_is_loud_where_it_says_and_quiet_where_it_does_not(folder: Path) -> None:
     store = Store(folder, "train")
-    parts = itertools.cycle(Part(store.samples(u), u.text, u.voice) for u in store.utterances)
+    parts = itertools.cycle(Part(store.samples(u), u.text, u.voice, 0.0) for u in store.utterances)
     samples, row = session("clean", parts, -45.0, 3)
     assert row["seconds"] == pytest.approx(len(samples) / SAMPLE_RATE, abs=1e-3)
     assert 60 < row["seconds"] < 125

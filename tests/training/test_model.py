@@ -28,7 +28,7 @@ BUNDLED = Path(__file__).parents[2] / "engine/captiond_engine/bundled/demo-en"
 @pytest.fixture(scope="module")
 def checkpoint(vocabulary: Vocabulary) -> Checkpoint:
     weights = new_model(SMALL, len(vocabulary.tokens), seed=3).state_dict()
-    return Checkpoint(SMALL, vocabulary.tokens, weights, weights, 7, 3600.0)
+    return Checkpoint(SMALL, vocabulary.tokens, weights, 7, 3600.0)
 
 
 def windows(frames: int) -> torch.Tensor:
@@ -98,7 +98,7 @@ def test_a_checkpoint_survives_the_disk(checkpoint: Checkpoint, tmp_path: Path) 
     checkpoint.save(tmp_path / "c.pt")
     again = Checkpoint.load(tmp_path / "c.pt")
     assert (again.size, again.tokens, again.steps) == (SMALL, checkpoint.tokens, 7)
-    assert all(torch.equal(t, again.weights[n]) for n, t in checkpoint.weights.items())
+    assert all(torch.equal(t, again.averaged[n]) for n, t in checkpoint.averaged.items())
 
 
 def test_positions_are_kept_clean() -> None:

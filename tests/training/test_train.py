@@ -2,16 +2,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
+import msgspec
 import pytest
 import torch
 from click.testing import CliRunner
 
-from engine.training import train
+from engine.training import losses, train
 from engine.training.examples import Examples
 from engine.training.initial import clean_dimensions
+from engine.training.mixing import Mix
 from engine.training.model import Checkpoint, Size
+from engine.training.phases import Phase, Recipe
 from engine.training.text import Vocabulary
-from engine.training.train import Phase, Recipe, Run
+from engine.training.train import Run
 
 RECIPE = Path(train.__file__).with_name("recipe.toml")
 SMALL = Size(state=128, encoder_layers=1, decoder_layers=2)
@@ -33,7 +37,7 @@ def test_the_recipe_is_read_whole() -> None:
     recipe = Recipe.read(RECIPE)
     assert list(recipe.phases) == ["letters", "words", "wide", "settle"]
     assert recipe.size == Size(192, 4, 3)
-    assert all(p.mixture().longest_s for p in recipe.phases.values())
+    assert all(p.mix.longest_s for p in recipe.phases.values())
     assert recipe.phases["settle"].share_of_rate(0.0) == 1.0
     assert recipe.phases["settle"].share_of_rate(1.0) == 0.0
     assert recipe.phases["wide"].share_of_rate(0.99) == 1.0
@@ -45,7 +49,7 @@ def test_it_learns_and_what_is_saved_goes_on(folder: Path, tmp_path: Path) -> No
     run = Run(recipe, phase(), None, "cpu")
     measured = train.losses
 
-    def watched(*given: object) -> train.Losses:
+    def watched(*given: object) -> losses.Losses:
         parts = measured(*given)  # type: ignore[arg-type]
         told.append(float(parts.text.detach()))
         run.stopped = len(told) == 12
@@ -53,27 +57,42 @@ def test_it_learns_and_what_is_saved_goes_on(folder: Path, tmp_path: Path) -> No
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "losses", watched)
-        run.learn(Examples(folder, Vocabulary(run.tokens), 1).batches(phase().mixture(), 1500), out)
+        run.learn(Examples(folder, Vocabulary(run.tokens), 1).batches(phase().mix, 1500), out)
     assert told[-1] < told[0]
     saved = Checkpoint.load(out)
     assert saved.steps == 12
     assert saved.audio_seconds > 0
-    assert not saved.weights["encoder.conv2.weight"][clean_dimensions(SMALL)].any()
-    again = Run(recipe, phase(new_decoder=True, encoder_only=True), saved, "cpu")
+    assert not saved.averaged["encoder.conv2.weight"][clean_dimensions(SMALL)].any()
+    again = Run(recipe, phase(encoder_only=True), saved, "cpu")
     assert again.steps == 12
-    kept, fresh = "encoder.conv1.weight", "decoder.token_embedding.weight"
-    torch.testing.assert_close(again.model.state_dict()[kept], saved.averaged[kept])
-    assert not torch.equal(again.model.state_dict()[fresh], saved.averaged[fresh])
+    assert all(torch.equal(t, saved.averaged[n]) for n, t in again.model.state_dict().items())
     assert not any(p.requires_grad for p in again.model.decoder.parameters())
+
+
+def test_a_loader_that_cannot_go_on_ends_the_run(tmp_path: Path) -> None:
+    """Nothing was spoken yet."""
+    run = Run(Recipe(SMALL, 3, {}), phase(), None, "cpu")
+    making = train.started(run, tmp_path, 1, 1)
+    with pytest.raises(click.ClickException, match="has ended"):
+        next(train.in_turn(making, run))
+    run.stopped = True
+    assert list(train.in_turn(making, run)) == []
+
+
+def test_a_setting_that_is_misspelled_is_told(tmp_path: Path) -> None:
+    told = RECIPE.read_text().replace("no_speech", "no_speach")
+    (tmp_path / "recipe.toml").write_text(told)
+    with pytest.raises(msgspec.ValidationError, match="no_speach"):
+        Recipe.read(tmp_path / "recipe.toml")
 
 
 def test_a_window_without_words_does_not_outweigh_the_others(folder: Path) -> None:
     run = Run(Recipe(SMALL, 3, {}), phase(), None, "cpu")
-    silent = phase(mix={"longest_s": [4.0], "no_speech": 1.0})
-    batch = next(Examples(folder, Vocabulary(run.tokens), 1).batches(silent.mixture(), 1500))
-    parts = train.losses(run.model, [torch.from_numpy(a) for a in batch], silent)
+    silent = phase(mix=Mix(longest_s=(4.0,), no_speech=1.0))
+    batch = next(Examples(folder, Vocabulary(run.tokens), 1).batches(silent.mix, 1500))
+    parts = losses.losses(run.model, [torch.from_numpy(a) for a in batch], silent)
     assert (
-        float(parts.letters.detach()) < train.FRAMES_A_LETTER * 10
+        float(parts.letters.detach()) < losses.FRAMES_A_LETTER * 10
     )  # a frame's loss, as often as frames count
 
 
