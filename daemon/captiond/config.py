@@ -57,6 +57,7 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class SegmentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     silence_ms: Annotated[int, Meta(ge=100, le=5_000)] = 500
     early_silence_ms: Annotated[int, Meta(ge=0, le=5_000)] = 0
+    unfinished_silence_ms: Annotated[int, Meta(ge=0, le=5_000)] = 0
     pre_roll_ms: Annotated[int, Meta(ge=0, le=2_000)] = 300
     post_roll_ms: Annotated[int, Meta(ge=20, le=2_000)] = 200
     min_speech_ms: Annotated[int, Meta(ge=0, le=2_000)] = 150

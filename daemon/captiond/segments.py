@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from captiond_engine.speech_model import ModelTraits
 from captiond_engine.stream_settings import StreamSettings
 from captiond_engine.types import samples_from_ms
@@ -18,6 +20,11 @@ def stream_settings(
 ) -> StreamSettings:
     """Settings of one stream. A segment is never longer than the model hears at once."""
     segment = config.segment
+    silence = samples_from_ms(segment.silence_ms)
+    patience = samples_from_ms(segment.unfinished_silence_ms) or traits.unfinished_silence
+    early = samples_from_ms(segment.early_silence_ms)
+    if patience > silence:  # the segmenter waits for the longer; a text that ends a sentence need not
+        silence, early = patience, early or silence
     max_segment = min(samples_from_ms(segment.max_segment_ms), traits.max_segment)
     return StreamSettings(
         language=language,
@@ -27,8 +34,8 @@ def stream_settings(
         commit=traits.commit if segment.commit == "auto" else segment.commit,
         commit_hold=samples_from_ms(segment.commit_hold_ms) or traits.commit_hold,
         show_probability=segment.show_probability,
-        early_silence=samples_from_ms(segment.early_silence_ms),
-        silence=samples_from_ms(segment.silence_ms),
+        early_silence=early,
+        silence=silence,
         pre_roll=samples_from_ms(segment.pre_roll_ms),
         post_roll=samples_from_ms(segment.post_roll_ms),
         min_speech=samples_from_ms(segment.min_speech_ms),
@@ -38,6 +45,14 @@ def stream_settings(
         decoding=fallback_options(config.decoding),
         ring=samples_from_ms(config.limits.read_ahead_ms + RING_SLACK_MS) + max_segment,
     )
+
+
+def recording_settings(
+    config: Config, traits: ModelTraits, language: str | None, hints: str
+) -> StreamSettings:
+    """Settings of a recording, which is cut before any of it is decoded: no text tells how long to wait."""
+    settings = stream_settings(config, traits, language, hints, partials=False)
+    return replace(settings, silence=samples_from_ms(config.segment.silence_ms), early_silence=0)
 
 
 def read_ahead(config: Config, settings: StreamSettings) -> int:

@@ -51,6 +51,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_segment_ms: int = 25_000
     commit: str = "local-agreement"
     commit_hold_ms: int = 400
+    unfinished_silence_ms: int = 0  # quiet that ends a segment whose text ends no sentence; 0: as any other
 
 
 def read_card(path: Path) -> Card:

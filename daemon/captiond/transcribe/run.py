@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from captiond import __version__, wire
 from captiond.config import Config
-from captiond.segments import stream_settings
+from captiond.segments import recording_settings
 
 FIRST_PAUSE_S = 0.25  # after a failure of the device; each one in a row waits twice as long
 MOST_FAILURES = 6  # in a row; then the device is given up, and with it the rest of the recording
@@ -40,7 +40,7 @@ class Position:
 
 def recording_for(config: Config, engine: Engine, hints: str = "") -> Recording:
     """A recording cut and asked for as the configuration and the model's card say together."""
-    settings = stream_settings(config, engine.traits, config.model.language or None, hints, partials=False)
+    settings = recording_settings(config, engine.traits, config.model.language or None, hints)
     wish = config.transcribe.pack
     packed = engine.traits.pack if wish == "auto" else wish == "on"
     return Recording(
