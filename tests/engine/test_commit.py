@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from captiond_engine.decoding.commit import POLICIES, AlignAtt, LocalAgreement2, open_policy
+from captiond_engine.decoding.commit import LIKELY, POLICIES, AlignAtt, LocalAgreement2, open_policy
 from captiond_engine.types import Hypothesis, Word
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +31,22 @@ def test_the_last_word_of_either_hypothesis_is_held_back(earlier: list[str], lat
     policy = LocalAgreement2()
     policy.update(hypothesis(earlier), 0)
     assert policy.update(hypothesis(later), 0) == min(len(earlier), len(later)) - 1
+
+
+def test_an_unlikely_word_is_not_agreed_on_nor_what_follows_it() -> None:
+    policy = LocalAgreement2()
+    said = [
+        Word(" turn", 0, 0, 0.9),
+        Word(" off", 0, 0, LIKELY - 0.01),
+        Word(" the", 0, 0, 0.9),
+        Word(" light", 0, 0, 0.9),
+    ]
+    for revision in (1, 2, 3):
+        told = policy.update(Hypothesis(1, revision, tuple(said), heard_until=0, last=False), 0)
+    assert told == 1
+    said[1] = Word(" on", 0, 0, LIKELY)
+    assert policy.update(Hypothesis(1, 4, tuple(said), heard_until=0, last=False), 1) == 1
+    assert policy.update(Hypothesis(1, 5, tuple(said), heard_until=0, last=False), 1) == 3
 
 
 def test_agreement_that_is_interrupted_begins_anew() -> None:
