@@ -24,7 +24,8 @@ WIDTH, LEVEL_HEIGHT, LANE = 1_180, 54, 15  # pixels
 DRAWN = ("first_partial", "word_tentative", "word_committed", "finalization")
 LANES = ("said", "segments", "partials", "finals")
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 1220px; margin: 2em auto; padding: 0 1em; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 1220px; margin: 2em auto;
+  padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; } svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; margin: .5em 0; } td, th { padding: .15em .8em; text-align: right; }
 td:first-child, th:first-child { text-align: left; } tr:nth-child(even) { background: #f6f8fa; }
