@@ -28,7 +28,7 @@ def phase(**changed: object) -> Phase:
         "rate": 2e-3,
         "guided": 0.1,
         "hold": 1.0,
-        "mix": {"longest_s": [4.0]},
+        "mix": Mix(longest_s=(4.0,)),
     }
     return Phase(**{**told, **changed})  # type: ignore[arg-type]
 
