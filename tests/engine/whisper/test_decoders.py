@@ -159,7 +159,7 @@ def test_every_width_says_the_same(precision: Precision, width: int, hands: int)
     if precision == "float32":
         assert_same(said, usual)
         return
-    # Logits of tokens that were never trained (-25) are sums that cancel: int8 moves them, by a tenth at most.
+    # Logits of tokens that were never trained (-25) are sums that cancel: int8 moves them by up to a tenth.
     assert_same(said, usual, 5e-2, 0.1 * float(np.abs(usual.first_logits.to_numpy()).max()))
 
 
