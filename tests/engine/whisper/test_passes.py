@@ -21,7 +21,7 @@ PLAIN = (50_257, 50_362)  # start of transcript, no timestamps; English-only voc
 HINTED = (50_360, 314, 1_049, 11, *PLAIN)
 PROMPTS = (Prompt(PLAIN), Prompt(HINTED, 4), Prompt((*PLAIN, 843)))
 WORDS = (262, 318, 843, 1_210, 11, 500)
-CLOSE = 2e-4  # a batch of rows sums in another order than one row
+CLOSE = 1e-3  # of logits; those of untrained tokens are sums that cancel, and differ most
 KINDS = ("decode_float32", "decode")
 
 
