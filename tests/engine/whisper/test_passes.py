@@ -21,7 +21,7 @@ PLAIN = (50_257, 50_362)  # start of transcript, no timestamps; English-only voc
 HINTED = (50_360, 314, 1_049, 11, *PLAIN)
 PROMPTS = (Prompt(PLAIN), Prompt(HINTED, 4), Prompt((*PLAIN, 843)))
 WORDS = (262, 318, 843, 1_210, 11, 500)
-CLOSE = 1e-3  # of logits; those of untrained tokens are sums that cancel, and differ most
+CLOSE = 2e-4  # a batch of rows sums in another order than one row
 KINDS = ("decode_float32", "decode")
 
 
@@ -109,7 +109,7 @@ def test_a_row_is_what_a_fresh_prompt_with_its_text_is(kind: str) -> None:
             said.append((logits.copy(), [(clip, text) for clip, rows in enumerate(texts) for text in rows]))
         for logits, rows_of_step in said:  # only now: a search shares its buffers with every other decode
             expected = [fresh(clip, text, PROMPTS[clip].start) for clip, text in rows_of_step]
-            np.testing.assert_allclose(logits, np.stack(expected), atol=CLOSE)
+            np.testing.assert_allclose(logits, np.stack(expected), atol=CLOSE, rtol=1e-3)
 
     holds()
 
