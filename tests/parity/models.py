@@ -51,8 +51,8 @@ def bundled_checkpoint() -> Checkpoint:
 def bundled_trained() -> np.ndarray:
     """Of each token of demo-en whether it was ever trained.
 
-    The others share one row, whose logit, -25 for every input, is a sum that cancels: it says nothing but that
-    they are never chosen, and moves with every rounding.
+    The others share one row, whose logit, -25 for every input, is a sum that cancels: it says nothing but
+    that they are never chosen, and moves with every rounding.
     """
     table = bundled_checkpoint().tensors["decoder.token_embedding.weight"]
     return np.asarray((table != table[50_000]).any(axis=1))
