@@ -43,8 +43,8 @@ def rows_of(one: Figures, other: Figures) -> Iterator[Row]:
         yield f"flicker {key.removeprefix('upwr_')}, %", left, right, 1
     for key in ("streaming", "offline", "delta"):
         yield f"WER {key}, %", one["wer"]["all"][key], other["wer"]["all"][key], 1
-    for key in ("segments", "cut_early", "suppressed"):
-        yield f"segments: {key}", one["segments"][key], other["segments"][key], 0
+    for key in ("segments", "cut_early", "sentences_torn", "suppressed"):
+        yield f"segments: {key}", one["segments"].get(key), other["segments"].get(key), 0
 
 
 def _number(value: float | None, digits: int) -> str:

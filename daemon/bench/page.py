@@ -86,7 +86,8 @@ def _speech(group: Figures) -> str:
         f"Flicker: tentative {_percent(flicker['upwr_tentative'])}, committed "
         f"{_percent(flicker['upwr_committed'])} of {flicker['final_words']} words. "
         f"Segments {counts['segments']}: {counts['finals']} finals, {counts['suppressed']} suppressed, "
-        f"{counts['cut_early']} of {counts['ended_by_silence']} ended before their true end. "
+        f"{counts['cut_early']} of {counts['ended_by_silence']} ended before their true end, "
+        f"{counts['sentences_torn']} of them within a sentence. "
         f"Speech bounds: {', '.join(group['bounds'])}; word ends: {', '.join(group['word_ends'])}."
     )
     return (

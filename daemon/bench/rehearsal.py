@@ -41,7 +41,7 @@ from daemon.bench.timeline import Event, Received
 ROOT = Path(__file__).resolve().parents[2]
 FRAME = samples_from_ms(20)
 TAIL = samples_from_ms(1_500)
-COLUMNS = ("first", "tentative", "committed", "final", "flicker %", "WER", "ΔWER", "early")
+COLUMNS = ("first", "tentative", "committed", "final", "flicker %", "WER", "ΔWER", "early, torn")
 console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
 
 
@@ -144,7 +144,7 @@ def row_of(figures: Figures) -> list[str]:
         *map(both, ("first_partial", "word_tentative", "word_committed", "finalization")),
         f"{100 * (figures['flicker']['upwr_tentative'] or 0):.1f}",
         *("–" if wer[key] is None else f"{wer[key]:.1f}" for key in ("streaming", "delta")),
-        f"{counts['cut_early']}/{counts['ended_by_silence']}",
+        f"{counts['cut_early']}, {counts['sentences_torn']} of {counts['ended_by_silence']}",
     ]
 
 

@@ -17,11 +17,12 @@ from typing import Any
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from daemon.bench import metrics
+from daemon.bench.cuts import torn_sentences
 from daemon.bench.feeding import Recording
 from daemon.bench.timeline import Timeline, read_timeline
 
 Figures = dict[str, Any]
-COUNTS = ("segments", "finals", "suppressed", "ended_by_silence", "cut_early", "too_long")
+COUNTS = ("segments", "finals", "suppressed", "ended_by_silence", "cut_early", "sentences_torn", "too_long")
 PACKAGES = ("captiond", "max", "numpy", "websockets", "webrtcvad-wheels", "jiwer", "whisper-normalizer")
 LATENCIES = {
     "first_partial": "first partial",
@@ -77,6 +78,7 @@ def speech_figures(recordings: Sequence[Recording], offline: Mapping[Path, str])
                 server_ms.append(segment.endpoint_to_final_ms / 1000)
         counts["segments"] += len(segments)
         counts["cut_early"] += metrics.cut_early(matches)
+        counts["sentences_torn"] += torn_sentences(matches, clip.utterances)
     return {
         **_common(recordings),
         "bounds": sorted({r.clip.bounds for r in recordings}),

@@ -49,7 +49,8 @@ def _stability_line(figures: Figures) -> str:
         f"flicker (UPWR): tentative {_number(flicker['upwr_tentative'], 3)}, with capitals and punctuation "
         f"{_number(flicker['upwr_tentative_exact'], 3)}, committed {_number(flicker['upwr_committed'], 3)}; "
         f"segments {counts['segments']}: {counts['finals']} finals, {counts['suppressed']} suppressed, "
-        f"{counts['cut_early']} of {counts['ended_by_silence']} cut early, {counts['too_long']} too long; "
+        f"{counts['cut_early']} of {counts['ended_by_silence']} cut early ("
+        f"{counts['sentences_torn']} within a sentence), {counts['too_long']} too long; "
         f"latest frame sent {figures['latest_frame_late_ms']:.0f} ms late\n"
     )
 

@@ -213,7 +213,7 @@ class LiveSegment:
 
     def _tentative(self, words: Sequence[Word], committed: int) -> str:
         """What is shown behind what is committed. A sentence that ends where the audio does may yet go on."""
-        shown = list(words[: self._steadiness.update(words, committed)])
+        shown = list(self._steadiness.update(words, committed))
         if shown and len(shown) > committed:
             shown[-1] = self._detokenizer.without_final_marks(shown[-1])
         return _text(shown)[len(self.committed_text) :].rstrip()

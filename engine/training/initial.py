@@ -18,6 +18,7 @@ from engine.training.model import HEAD_DIM, Size, Whisper
 CLEAN_PAIRS = range(0, 36, 3)
 LOCALITY = (1.1, 1.5, 1.6, 1.7)  # how narrow the windows of each layer are
 FREE_HEADS = {(2, 1), (3, 1)}  # (layer, head) that begin at random
+CONSTANT, CONSTANT_STEP = 20.0, 0.05  # the row of an untrained token is then some ten long
 
 
 def clean_dimensions(size: Size) -> list[int]:
@@ -31,6 +32,19 @@ def keep_positions_clean(model: Whisper) -> None:
     for layer in [encoder.conv2, *(m for b in encoder.blocks for m in (b.attn.out, b.mlp[2]))]:
         layer.weight[clean] = 0
         layer.bias[clean] = 0
+
+
+@torch.no_grad()
+def keep_constant(model: Whisper) -> None:
+    """Towards Σ b/w = `CONSTANT` of the decoder's last LayerNorm, a little each step, along the shortest way.
+
+    That sum is what every input's last state has in common, and what export.py gives untrained tokens their
+    logit by: where training is left to shrink it, their row grows until rounding moves the logit.
+    """
+    last = model.decoder.ln
+    inverse = 1 / last.weight
+    missing = CONSTANT - (last.bias * inverse).sum()
+    last.bias += missing.clamp(-CONSTANT_STEP, CONSTANT_STEP) / (inverse @ inverse) * inverse
 
 
 def new_model(size: Size, tokens: int, seed: int = 0) -> Whisper:
@@ -47,7 +61,7 @@ def new_model(size: Size, tokens: int, seed: int = 0) -> Whisper:
             torch.nn.init.normal_(p, std=0.02)
         if p.dim() == 1 and name.endswith("bias"):
             torch.nn.init.zeros_(p)
-    torch.nn.init.constant_(model.decoder.ln.bias, 0.1)  # export.py wants a direction that no input changes
+    torch.nn.init.constant_(model.decoder.ln.bias, CONSTANT / size.state)
     _attend_locally(model)
     return model
 

@@ -15,6 +15,7 @@ import soxr
 
 from engine.training.grammar import Grammar, Sentence
 from engine.training.humans import KEPT_SPEAKER
+from engine.training.noises import coloured, levelled
 from engine.training.store import LEVEL_RMS, SAMPLE_RATE, Store, Utterance
 
 LONGEST_SAMPLES = 30 * SAMPLE_RATE
@@ -51,6 +52,7 @@ class Mix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     padded: float = 0.05  # to 30 s
     human: float = 0.12
     noisy: float = 0.75
+    steady: float = 0.1  # of the noisy: in white, pink or otherwise coloured noise, made anew each time
     strength: float = 1.0
 
 
@@ -84,7 +86,7 @@ class Mixer:
         window = self._laid(mix, longest)
         window.samples = self._through(window.samples, mix.strength)
         if self.r.random() < mix.noisy:
-            window.samples = self._in_noise(window)
+            window.samples = self._in_noise(window, mix.steady)
         level = 10 ** (self.r.uniform(-24, 8) / 20)
         window.samples = np.clip(window.samples * level, -1, 1).astype(np.float32)
         return window
@@ -189,12 +191,18 @@ class Mixer:
         out = np.fft.irfft(spectrum, size)[:n]
         return (out * np.sqrt((samples**2).sum() / ((out**2).sum() + 1e-9))).astype(np.float32)
 
-    def _in_noise(self, window: Window) -> np.ndarray:
+    def _in_noise(self, window: Window, steady: float) -> np.ndarray:
         r, samples = self.r, window.samples
         low, high = r.choice([(2, 12), (5, 15), (5, 20), (8, 22), (20, 45)])
         spoken = max(0.5, sum(end - start for start, end, _, _ in window.spoken)) * SAMPLE_RATE
         rms = np.sqrt((samples**2).sum() / spoken) + 1e-6
-        noise = self._babble(len(samples)) if r.random() < 0.12 else self.noise(len(samples))
+        kind = r.random()
+        if kind < steady:
+            noise = levelled(coloured(self.g, len(samples)))
+        elif kind < steady + 0.12 * (1 - steady):
+            noise = self._babble(len(samples))
+        else:
+            noise = self.noise(len(samples))
         return samples + noise * (rms * 10 ** (-r.uniform(low, high) / 20) / LEVEL_RMS)
 
     def noise(self, length: int) -> np.ndarray:

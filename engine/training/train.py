@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from engine.training.examples import Batch, Examples
-from engine.training.initial import keep_positions_clean, new_model
+from engine.training.initial import keep_constant, keep_positions_clean, new_model
 from engine.training.losses import losses
 from engine.training.model import Checkpoint, Whisper
 from engine.training.muon import Muon
@@ -107,6 +107,7 @@ class Run:
             share = self.phase.share_of_rate(passed) * min(1.0, (step + 1) / WARM_UP_STEPS)
             norm = self.optimiser.step(parts.sum(self.phase, passed), share)
             keep_positions_clean(self.model)
+            keep_constant(self.model)
             step += 1
             self._average(step)
             heard += batch.mel.size / 80 / FRAMES_A_SECOND

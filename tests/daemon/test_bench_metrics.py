@@ -11,6 +11,7 @@ import soundfile
 
 from daemon.bench import clips, metrics, report
 from daemon.bench.clips import Clip, ClipError, Utterance
+from daemon.bench.cuts import torn_sentences
 from daemon.bench.feeding import Recording
 from daemon.bench.timeline import Display, Received, Segment, read_timeline
 
@@ -125,6 +126,36 @@ def test_an_endpoint_inside_an_utterance_is_cut_early_and_has_no_finalization() 
     assert metrics.cut_early(matches) == 1
     assert metrics.finalizations(matches) == pytest.approx([0.6])
     assert metrics.endpoint_delays(matches) == pytest.approx([0.5])
+
+
+@pytest.mark.parametrize(
+    ("finals", "torn"),
+    [
+        (("Turn on the lamp.", "It is dark."), 0),
+        (("Turn of the lump.", "It is dark."), 0),  # the word behind the end opens a sentence
+        (("Turn on the lamp.", "Hit is dark."), 0),  # the word before the end closes one
+        (("Turn of the lump.", "Hit is dark."), 1),  # nothing shows where it was
+        (("Turn on the.", "Lamp. It is dark."), 1),
+        (("Turn on the lamp. It", "is dark."), 1),
+        (("", "Turn on the lamp. It is dark."), 0),
+    ],
+)
+def test_an_early_end_tears_a_sentence_unless_a_neighbouring_word_shows_that_it_does_not(
+    finals: tuple[str, str], torn: int
+) -> None:
+    row = utterance(1.0, 5.0, "Turn on the lamp. It is dark.")
+    early = segment(final=(3.0, finals[0]), start=0.9, end=2.5, ended_at=2.9, end_reason="silence")
+    late = segment(final=(5.6, finals[1]), start=3.0, end=5.1, ended_at=5.5, end_reason="silence")
+    matches = metrics.match_segments([early, late], [row])
+    assert metrics.cut_early(matches) == 1
+    assert torn_sentences(matches, [row]) == torn
+
+
+def test_without_marks_in_the_reference_each_early_end_counts_as_torn() -> None:
+    row = utterance(1.0, 4.0, "turn on")
+    early = segment(final=(2.0, "Turn"), start=0.9, end=1.5, ended_at=1.9, end_reason="silence")
+    late = segment(final=(4.6, "on."), start=2.0, end=4.1, ended_at=4.5, end_reason="silence")
+    assert torn_sentences(metrics.match_segments([early, late], [row]), [row]) == 1
 
 
 def test_a_segment_cut_by_its_length_is_not_cut_early() -> None:

@@ -88,7 +88,7 @@ class ScriptedModel:
         *,
         unstable: float = 0.0,
         unstable_finals: float = 0.0,
-        probability: float = 0.9,
+        probability: float = 0.99,
         timed: bool = False,
     ) -> None:
         self.tokenizer = tokenizer or ScriptedTokenizer()
@@ -164,7 +164,7 @@ class ScriptedDevice(ScriptedModel):
         fail_calls: Collection[int] | Callable[[int], bool] = (),
         unstable: float = 0.0,
         unstable_finals: float = 0.0,
-        probability: float = 0.9,
+        probability: float = 0.99,
         timed: bool = False,
         on_probe: Callable[[], Awaitable[None]] | None = None,
     ) -> None:

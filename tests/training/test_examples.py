@@ -122,6 +122,21 @@ def test_stretching_moves_a_formant() -> None:
         assert abs(int(moved.argmax()) - 100 * factor) <= 1
 
 
+def test_steady_noise_is_as_loud_at_the_end_as_at_the_begin_and_new_each_time(folder: Path) -> None:
+    """Made anew for each window, where the store's noises are the same few pieces."""
+    mix = Mix(longest_s=(4.0,), no_speech=0, noisy=1, steady=1, human=0, cut=0, strength=0)
+    mixer, tails = Mixer(folder, 5), []
+    for _ in range(8):
+        window = mixer.window(mix)
+        until = int(max(end for _, end, _, _ in window.spoken) * SAMPLE_RATE)
+        if len(window.samples) - until > 800:
+            tails.append(window.samples[until:][:800])
+    assert len(tails) > 2
+    assert all(np.abs(tail).max() > 0 for tail in tails)
+    likeness = np.corrcoef(np.stack(tails))
+    assert np.abs(likeness - np.eye(len(tails))).max() < 0.9
+
+
 def test_every_kind_of_noise_is_heard() -> None:
     for samples, utterance in made(1, len(MADE)):
         assert np.isfinite(samples).all(), utterance.voice

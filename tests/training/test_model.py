@@ -16,7 +16,7 @@ from whisper.model import Whisper as Reference
 
 from engine.training import export, tokenizer
 from engine.training.examples import Mel
-from engine.training.initial import clean_dimensions, keep_positions_clean, new_model
+from engine.training.initial import CONSTANT, clean_dimensions, keep_constant, keep_positions_clean, new_model
 from engine.training.model import Checkpoint, Size, Whisper
 from engine.training.muon import orthogonal
 from engine.training.text import Vocabulary
@@ -113,6 +113,25 @@ def test_positions_are_kept_clean() -> None:
         model.encoder(windows(60))
     clean = clean_dimensions(SMALL)
     torch.testing.assert_close(seen[0][0][:, clean], model.encoder.positional_embedding[:30, clean])
+
+
+def test_the_constant_of_the_last_norm_is_kept_and_comes_back_by_little_steps() -> None:
+    model = new_model(SMALL, 50)
+
+    def constant() -> float:
+        return float((model.decoder.ln.bias / model.decoder.ln.weight).sum())
+
+    with torch.no_grad():
+        model.decoder.ln.weight.uniform_(1.0, 2.0)
+        model.decoder.ln.bias.normal_()
+    before, untouched = constant(), model.decoder.ln.bias.detach().clone()
+    keep_constant(model)
+    step = abs(constant() - before)
+    assert 0 < step < 0.1
+    assert float((model.decoder.ln.bias - untouched).norm()) < step
+    for _ in range(round(abs(CONSTANT - before) / step) + 1):
+        keep_constant(model)
+    assert constant() == pytest.approx(CONSTANT, abs=1e-3)
 
 
 def test_muon_turns_matrices_into_nearly_orthogonal_ones() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from captiond_engine.decoding.showing import Steadiness
 from captiond_engine.types import Word
 from hypothesis import given
@@ -12,32 +14,79 @@ def words(**likely: float) -> list[Word]:
     return [Word(f" {text}", 0, 0, probability) for text, probability in likely.items()]
 
 
-def test_likely_words_are_shown_at_once_up_to_the_first_that_is_not() -> None:
-    assert Steadiness(0.6).update(words(turn=0.9, on=0.6, the=0.5, light=0.9), 0) == 2
+def text_of(shown: Sequence[Word]) -> str:
+    return "".join(word.text for word in shown).strip()
 
 
-def test_an_unlikely_word_is_shown_when_it_comes_again() -> None:
+def test_words_are_shown_at_once_as_long_as_they_are_likely_together() -> None:
+    first = words(turn=0.9, on=0.8, the=0.8, light=1.0)
+    assert text_of(Steadiness(0.7).update(first, 0)) == "turn on"
+    assert text_of(Steadiness(0.5).update(first, 0)) == "turn on the light"
+
+
+def test_a_likely_word_behind_an_unlikely_one_is_not_shown() -> None:
+    assert text_of(Steadiness(0.6).update(words(turn=0.9, off=0.3, the=1.0), 0)) == "turn"
+
+
+def test_an_unlikely_word_is_shown_when_it_came_twice_before() -> None:
     steadiness = Steadiness(0.6)
-    assert steadiness.update(words(turn=0.9, of=0.3), 0) == 1
-    assert steadiness.update(words(turn=0.9, off=0.3), 0) == 1
-    assert steadiness.update(words(turn=0.9, off=0.3, the=0.2), 0) == 2
+    told = [{"of": 0.3}, {"off": 0.3}, {"off": 0.3}, {"off": 0.3, "the": 0.2}]
+    shown = [text_of(steadiness.update(words(turn=0.9, **rest), 0)) for rest in told]
+    assert shown == ["turn", "turn", "turn", "turn off"]
+
+
+def test_a_word_that_stood_does_not_count_against_those_behind_it() -> None:
+    steadiness = Steadiness(0.6)
+    for _ in range(3):
+        steadiness.update(words(turn=0.9, off=0.3), 0)
+    assert text_of(steadiness.update(words(turn=0.9, off=0.3, lamp=0.7), 0)) == "turn off lamp"
+
+
+def test_a_shown_word_outlasts_one_hypothesis_that_shows_nothing_in_its_place() -> None:
+    steadiness = Steadiness(0.8)
+    told = [words(set=0.9, a=1.0, timer=0.9), words(set=0.9, a=1.0), words(set=0.9, a=1.0)]
+    assert [text_of(steadiness.update(row, 0)) for row in told] == ["set a timer", "set a timer", "set a"]
+
+
+def test_another_word_takes_the_place_of_a_shown_one_at_once() -> None:
+    steadiness = Steadiness(0.8)
+    told = [words(call=0.9, mark=0.9, now=1.0), words(call=0.9, mary=0.9)]
+    assert [text_of(steadiness.update(row, 0)) for row in told] == ["call mark now", "call mary"]
+
+
+def test_nothing_is_held_where_nothing_is_heard() -> None:
+    steadiness = Steadiness(0.8)
+    steadiness.update(words(up=0.9), 0)
+    assert not steadiness.update([], 0)
 
 
 def test_what_is_committed_is_shown_in_any_case() -> None:
-    assert Steadiness(1.0).update(words(turn=0.1, on=0.1, the=0.1), 2) == 2
+    assert len(Steadiness(1.0).update(words(turn=0.1, on=0.1, the=0.1), 2)) == 2
 
 
-def test_everything_is_shown_where_nothing_is_asked() -> None:
-    assert Steadiness(0.0).update(words(turn=0.0, on=0.0), 0) == 2
+def test_everything_is_shown_where_nothing_is_asked_and_nothing_else() -> None:
+    steadiness = Steadiness(0.0)
+    assert len(steadiness.update(words(turn=0.0, on=0.0), 0)) == 2
+    assert len(steadiness.update(words(turn=0.0), 0)) == 1
 
 
 def test_a_loop_is_not_shown() -> None:
     loop = [Word(" la", 0, 0, 1.0)] * 9
-    assert Steadiness(0.5).update(loop, 0) == 1
+    assert len(Steadiness(0.5).update(loop, 0)) == 1
 
 
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 1)), max_size=9), st.integers(0, 9))
-def test_the_count_is_of_words_that_are_there(parts: list[tuple[str, float]], committed: int) -> None:
-    given_words = [Word(f" {text}", 0, 0, probability) for text, probability in parts]
-    committed = min(committed, len(given_words))
-    assert committed <= Steadiness(0.5).update(given_words, committed) <= len(given_words)
+HYPOTHESIS = st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 1)), max_size=6)
+
+
+@given(st.lists(st.tuples(HYPOTHESIS, st.integers(0, 6)), max_size=6), st.floats(0, 1))
+def test_what_is_shown_begins_as_the_hypothesis_does_and_has_what_is_committed(
+    told: list[tuple[list[tuple[str, float]], int]], probability: float
+) -> None:
+    steadiness, before = Steadiness(probability), tuple[Word, ...]()
+    for parts, count in told:
+        heard = [Word(f" {text}", 0, 0, likely) for text, likely in parts]
+        shown = steadiness.update(heard, min(count, len(heard)))
+        assert len(shown) >= min(count, len(heard))
+        own = tuple(heard[: len(shown)])
+        assert shown == own or text_of(shown) == text_of(before)
+        before = shown
