@@ -31,6 +31,7 @@ from engine.training.store import SAMPLE_RATE, Store, read_sound
 from engine.training.text import Vocabulary
 
 SAMPLES_30_S = 30 * SAMPLE_RATE
+SHORTEST_FITTED = 3 * SAMPLE_RATE  # as captiond's `ModelTraits.min_fitted_window`
 TOGETHER = 8
 RESAMPLES = 2000
 WINDOWS = ("fitted", "30 s")
@@ -105,7 +106,7 @@ def decoded(model: Whisper, vocabulary: Vocabulary, clips: list[Clip], *, fitted
     order = sorted(range(len(clips)), key=lambda i: len(clips[i].samples))
     for first in range(0, len(order), TOGETHER):
         together = order[first : first + TOGETHER]
-        longest = max(len(clips[i].samples) for i in together) if fitted else SAMPLES_30_S
+        longest = max(SHORTEST_FITTED, *(len(clips[i].samples) for i in together)) if fitted else SAMPLES_30_S
         longest = -(-longest // (2 * HOP)) * 2 * HOP
         sounds = [
             np.pad(clips[i].samples, (0, max(0, longest - len(clips[i].samples))))[:longest] for i in together

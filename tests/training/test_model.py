@@ -14,7 +14,7 @@ from whisper.audio import log_mel_spectrogram
 from whisper.model import ModelDimensions
 from whisper.model import Whisper as Reference
 
-from engine.training import export, tokenizer
+from engine.training import average, export, tokenizer
 from engine.training.examples import Mel
 from engine.training.initial import CONSTANT, clean_dimensions, keep_constant, keep_positions_clean, new_model
 from engine.training.model import Checkpoint, Size, Whisper
@@ -99,6 +99,32 @@ def test_a_checkpoint_survives_the_disk(checkpoint: Checkpoint, tmp_path: Path) 
     again = Checkpoint.load(tmp_path / "c.pt")
     assert (again.size, again.tokens, again.steps) == (SMALL, checkpoint.tokens, 7)
     assert all(torch.equal(t, again.averaged[n]) for n, t in checkpoint.averaged.items())
+
+
+def test_the_average_of_two_checkpoints_lies_between_them(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    weights = new_model(SMALL, len(checkpoint.tokens), seed=4).state_dict()
+    later = Checkpoint(SMALL, checkpoint.tokens, weights, 9, 7200.0)
+    checkpoint.save(tmp_path / "a.pt")
+    later.save(tmp_path / "b.pt")
+    names = [str(tmp_path / name) for name in ("a.pt", "b.pt")]
+    done = CliRunner().invoke(average.main, [*names, "--share", "0.25", "--out", str(tmp_path / "c.pt")])
+    assert done.exit_code == 0, done.output
+    made = Checkpoint.load(tmp_path / "c.pt")
+    assert (made.steps, made.audio_seconds) == (9, 7200.0)
+    for name, t in made.averaged.items():
+        expected = 0.75 * checkpoint.averaged[name] + 0.25 * weights[name]
+        torch.testing.assert_close(t, expected, msg=name)
+
+
+def test_checkpoints_of_two_vocabularies_have_no_average(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    tokens = checkpoint.tokens[:-1]
+    Checkpoint(SMALL, tokens, new_model(SMALL, len(tokens)).state_dict(), 1, 1.0).save(tmp_path / "a.pt")
+    checkpoint.save(tmp_path / "b.pt")
+    names = [str(tmp_path / name) for name in ("a.pt", "b.pt")]
+    done = CliRunner().invoke(average.main, [*names, "--out", str(tmp_path / "c.pt")])
+    assert done.exit_code == 1
+    assert "vocabulary" in done.output
+    assert not (tmp_path / "c.pt").exists()
 
 
 def test_positions_are_kept_clean() -> None:

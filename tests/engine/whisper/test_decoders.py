@@ -57,8 +57,7 @@ def assert_same(fast: Greedy, slow: Greedy, exact: float = 1e-4) -> None:
         np.testing.assert_allclose(mine, theirs, atol=exact)
     np.testing.assert_allclose(fast.sums, slow.sums, atol=10 * exact)
     np.testing.assert_allclose(fast.no_speech, slow.no_speech, atol=exact)
-    first, expected = fast.first_logits.to_numpy(), slow.first_logits.to_numpy()
-    models.assert_logits_close(first, expected, 10 * exact)
+    np.testing.assert_allclose(fast.first_logits.to_numpy(), slow.first_logits.to_numpy(), atol=10 * exact)
 
 
 @pytest.mark.slow
@@ -121,9 +120,8 @@ def test_rounded_weights_stay_near_float32(precision: Precision) -> None:
     heard, prompts = mels(0, 4), BATCHES[2]
     slow, fast = (decoded(ROW_DECODERS[name], heard, prompts) for name in ("float32", precision))
     assert models.bundled_decoded_by(ROW_DECODERS[precision]).precision == precision
-    trained = models.bundled_trained()
-    logits, rounded = (said.first_logits.to_numpy()[..., trained] for said in (slow, fast))
-    off = np.abs(rounded - logits).max() / np.abs(logits).max()
+    logits = slow.first_logits.to_numpy()
+    off = np.abs(fast.first_logits.to_numpy() - logits).max() / np.abs(logits).max()
     assert 0 < off < {"bfloat16": 0.03, "int8": 0.1}[precision]
     said = [(a, b) for x, y in zip(slow.tokens, fast.tokens, strict=True) for a, b in zip(x, y, strict=False)]
     assert sum(a == b for a, b in said) > len(said) / 2
