@@ -1,5 +1,5 @@
-"""Between steps 6 and 7, `python -m engine.training.average FIRST SECOND`: the weights between two checkpoints
-of one line.
+"""After step 6, `python -m engine.training.average FIRST SECOND`: the weights between two checkpoints of one
+line.
 
 What SECOND learnt on from FIRST it partly paid for with what FIRST could: between the two lie weights that
 lose less of it (Wortsman et al., Robust fine-tuning of zero-shot models, 2022).
@@ -18,7 +18,7 @@ from engine.training.model import Checkpoint
 def between(first: Checkpoint, second: Checkpoint, share: float) -> Checkpoint:
     """``share`` of ``second`` and the rest of ``first``. Raises ValueError where they do not fit together."""
     if (first.size, first.tokens) != (second.size, second.tokens):
-        raise ValueError("these two differ in size or vocabulary: only checkpoints of one line have a between")
+        raise ValueError("these two differ in size or vocabulary: take checkpoints of one line")
     weights = {n: torch.lerp(first.averaged[n].float(), t.float(), share) for n, t in second.averaged.items()}
     return Checkpoint(second.size, second.tokens, weights, second.steps, second.audio_seconds)
 
