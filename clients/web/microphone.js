@@ -31,7 +31,8 @@ export class Microphone {
     this.#parts = parts;
     this.#show = show;
     this.#onAir = onAir;
-    parts.name.value = recall("always", NAME) ?? `microphone-${Math.random().toString(36).slice(2, 6)}`;
+    // What was typed while this part was loading stays.
+    parts.name.value ||= recall("always", NAME) ?? `microphone-${Math.random().toString(36).slice(2, 6)}`;
     parts.toggle.addEventListener("click", () => this.toggle());
     addEventListener("pagehide", () => this.#speaker?.end());
     const reason = unavailable();

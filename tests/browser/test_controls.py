@@ -95,6 +95,7 @@ async def test_keys_are_letters_in_fields_and_can_be_switched_off() -> None:
     async with house() as home, chromium_page(home.address) as page:
         await page.until(LIVE)
         await page.value("document.getElementById('microphone-button').click()")
+        await page.until("document.getElementById('microphone-name').value")  # the panel's part is there
         await page.value("document.getElementById('microphone-name').select()")
         for letter in "stds":
             await page.press(letter)
