@@ -35,7 +35,7 @@ def phase(**changed: object) -> Phase:
 
 def test_the_recipe_is_read_whole() -> None:
     recipe = Recipe.read(RECIPE)
-    assert list(recipe.phases) == ["letters", "words", "wide", "settle"]
+    assert list(recipe.phases) == ["letters", "words", "wide", "settle", "further"]
     assert recipe.size == Size(192, 4, 3)
     assert all(p.mix.longest_s for p in recipe.phases.values())
     assert recipe.phases["settle"].share_of_rate(0.0) == 1.0
