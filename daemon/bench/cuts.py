@@ -1,8 +1,8 @@
 """Early ends that tore a sentence, told from those between two sentences of one utterance. Pure.
 
 A manifest's row may hold several sentences with pauses between them, and a segment that ends in such a pause
-ended before the utterance did, but where anybody would have ended it. Takes a clip's matches; gives the
-early ends, and how many of them nothing shows to lie between two sentences.
+ended before the utterance did, but where anybody would have ended it. Takes a clip's matches; gives how many
+early ends nothing shows to lie between two sentences.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def torn_sentences(matches: Sequence[Match], utterances: Sequence[Utterance]) ->
     torn, said = 0, 0
     for match, final in zip(matches, finals, strict=True):
         said += len(final)
-        torn += cut_early([match]) - (cut_early([match]) and said in borders)
+        if said not in borders:
+            torn += cut_early([match])
     return torn
 
 

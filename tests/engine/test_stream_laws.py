@@ -106,6 +106,9 @@ def test_laws_hold_in_any_order_of_frames_answers_and_failures(
         driver.answer(job)
     driver.finish()
     check_order(driver.events)
+    if not wished["show_probability"]:  # all at once, and nothing that is no longer said
+        for told in driver.partials:
+            assert told.committed + told.tentative == "".join(word.text for word in told.words).strip()
     # A flush in the middle of a word may leave less than the three windows that make an onset.
     check_accounted(driver, script, margin=WINDOW if not flushes else 4 * WINDOW)
 

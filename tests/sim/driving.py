@@ -170,7 +170,7 @@ def _check_transcripts(told: Sequence[Transcript], start: int, end: int | None) 
         assert not transcript.final or transcript.tentative == ""
         shown = transcript.committed + transcript.tentative
         said = "".join(word.text for word in transcript.words).strip()
-        assert shown == said if transcript.final else said.startswith(shown) or before.startswith(shown), (
+        assert shown == said if transcript.final else said.startswith(shown) or shown == before, (
             "what is shown is what the words say, or was shown before"
         )
         before = shown
