@@ -16,7 +16,7 @@ from captiond_engine.audio.ring import AudioRing
 from captiond_engine.decoding.align import Detokenizer, in_order, join, same_word
 from captiond_engine.decoding.commit import open_policy
 from captiond_engine.decoding.guards import refusal, without_loop, without_unvoiced
-from captiond_engine.decoding.showing import Steadiness
+from captiond_engine.decoding.showing import Composure, Steadiness
 from captiond_engine.speech_model import ModelTraits
 from captiond_engine.stream_settings import StreamSettings
 from captiond_engine.types import (
@@ -71,6 +71,7 @@ class LiveSegment:
         settings: StreamSettings,
         prompt: PromptSpec,
         commit_limit: int,
+        composure: Composure | None = None,
         continued: bool = False,
     ) -> None:
         self.number = number
@@ -91,7 +92,7 @@ class LiveSegment:
         self._traits = traits
         self._detokenizer = detokenizer
         self._policy = open_policy(settings.commit, settings.commit_hold)
-        self._steadiness = Steadiness(settings.show_probability)
+        self._steadiness = Steadiness(settings.show_probability, composure)
         self._sure = settings.show_probability
         self._prompt = prompt
         self._decoding = settings.decoding
@@ -223,6 +224,7 @@ class LiveSegment:
         assert self.end is not None
         self.covered = self.end
         text = _text(heard.words).rstrip()
+        self._steadiness.end(heard.words)
         if not text:
             self.outcome = Suppressed(self.number, heard.reason, heard.held_back)
             return
@@ -254,6 +256,7 @@ class LiveSegment:
         return [AudioLost(lost_from, self.end, reason)] if lost_from < self.end else []
 
     def suppress(self, reason: SuppressReason) -> None:
+        self._steadiness.end(())
         self.outcome = Suppressed(self.number, reason)
 
     def _hops(self, end: int, kind: Literal["partial", "final"]) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from captiond_engine.answers import Answers
 from captiond_engine.decoding.align import Detokenizer
+from captiond_engine.decoding.showing import Composure
 from captiond_engine.listener import Listener
 from captiond_engine.live_segment import LiveSegment, Pass
 from captiond_engine.speech_model import ModelTraits, Tokenizer
@@ -62,6 +63,7 @@ class Stream:
         self._segments = 0
         self._open: LiveSegment | None = None
         self._answers = Answers()
+        self._composure = Composure()
         self._running: tuple[Job, Pass] | None = None
         self._generation = 0
         self._closed = False
@@ -242,6 +244,7 @@ class Stream:
             settings=self.settings,
             prompt=self._prompt,
             commit_limit=began.at + self._limits.max_segment - self._limits.cut_search,
+            composure=self._composure,
             continued=began.continued,
         )
         self._events.append(SpeechStarted(self._segments, began.at))

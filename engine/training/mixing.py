@@ -15,7 +15,7 @@ import soxr
 
 from engine.training.grammar import Grammar, Sentence
 from engine.training.humans import KEPT_SPEAKER
-from engine.training.noises import coloured, levelled
+from engine.training.noises import anew, coloured, levelled
 from engine.training.store import LEVEL_RMS, SAMPLE_RATE, Store, Utterance
 
 LONGEST_SAMPLES = 30 * SAMPLE_RATE
@@ -70,6 +70,9 @@ class Mixer:
         for word in self._human.utterances:
             if KEPT_SPEAKER not in word.voice:
                 self._words.setdefault(word.voice, {}).setdefault(word.text, []).append(word)
+        self._sounds: dict[str, list[Utterance]] = {}
+        for sound in self._noise.utterances:
+            self._sounds.setdefault(sound.voice, []).append(sound)
         self._digit_speakers = [voice for voice in self._words if voice.startswith("fsdd/")]
         self._prompt_speakers = [voice for voice in self._words if voice.startswith("asterisk/")]
 
@@ -206,9 +209,16 @@ class Mixer:
         return samples + noise * (rms * 10 ** (-r.uniform(low, high) / 20) / LEVEL_RMS)
 
     def noise(self, length: int) -> np.ndarray:
-        """float32 [length] at about `LEVEL_RMS`; short sounds are repeated with pauses."""
+        """float32 [length] at about `LEVEL_RMS`; short sounds are repeated with pauses.
+
+        Made anew, or of a recording: any of them is as likely, however many pieces it has.
+        """
         r, out = self.r, np.zeros(length, np.float32)
-        sound = self._noise.samples(r.choice(self._noise.utterances))
+        if r.random() < 0.25:
+            return anew(self.g, length)
+        sound = self._noise.samples(r.choice(self._sounds[r.choice(list(self._sounds))]))
+        if r.random() < 0.5:  # larger and smaller beasts and machines
+            sound = soxr.resample(sound, SAMPLE_RATE, SAMPLE_RATE * r.uniform(0.7, 1.4), quality="LQ")
         if len(sound) >= 10 * SAMPLE_RATE:
             start = r.randrange(len(sound))
             return np.resize(np.roll(sound, -start), length)

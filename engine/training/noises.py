@@ -7,6 +7,7 @@ words), and read from folders of sound effects and music, which Debian's games a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ RATE = store.SAMPLE_RATE
 PIECE_SECONDS = 20
 SHORTEST_SECONDS = 0.15
 SOUND_FILES = ("*.ogg", "*.wav", "*.flac", "*.opus")
+# What is said in games: acknowledgements, taunts, and names of things, which end with their language.
+SAID = re.compile(
+    r"voice|taunt|desc|/symbols/|_ack|select|_[a-z]{2,3}([_@][A-Za-z]+)?\.[a-z]+$", re.IGNORECASE
+)
 
 
 def coloured(g: np.random.Generator, n: int) -> np.ndarray:
@@ -132,6 +137,11 @@ def calls(g: np.random.Generator, n: int) -> np.ndarray:
 MADE = (coloured, coloured, hum, engine, knocks, chirps, crackle, calls, calls)
 
 
+def anew(g: np.random.Generator, n: int) -> np.ndarray:
+    """float32 [n]: any of what can be made."""
+    return levelled(MADE[g.integers(len(MADE))](g, n))
+
+
 def made(seed: int, count: int) -> Iterator[tuple[np.ndarray, store.Utterance]]:
     g = np.random.default_rng(seed)
     for i in range(count):
@@ -147,7 +157,7 @@ def recorded(folders: list[Path]) -> Iterator[tuple[np.ndarray, store.Utterance]
         (p, p.relative_to(folder)) for folder in folders for kind in SOUND_FILES for p in folder.rglob(kind)
     }
     for path, below in sorted(found):
-        if "voice" in str(below).lower():
+        if SAID.search(f"/{below}"):
             continue
         try:
             samples = store.read_sound(path)
@@ -173,7 +183,7 @@ def levelled(samples: np.ndarray) -> np.ndarray:
 )
 @click.option("--seed", default=1, show_default=True)
 def main(folders: tuple[Path, ...], folder: Path, pieces: int, seed: int) -> None:
-    """FOLDERS hold sound effects and music; files with `voice` in their path are left out."""
+    """FOLDERS hold sound effects and music; what is named as spoken (`SAID`) is left out."""
     print(store.write(folder, "noise_made", made(seed, pieces)), "made", flush=True)
     if folders:
         print(store.write(folder, "noise_recorded", recorded(list(folders))), "recorded", flush=True)

@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.training import store
 from engine.training.evaluate import Clip, counts, interval, report
 from engine.training.examples import IGNORED, UNTIMED, Examples, stretched
 from engine.training.mixing import Mix, Mixer, Said, cut_short
-from engine.training.noises import MADE, made
+from engine.training.noises import MADE, made, recorded
 from engine.training.sessions import Part, session
 from engine.training.store import LEVEL_RMS, SAMPLE_RATE, Store, trimmed
 from engine.training.text import Vocabulary
@@ -142,6 +145,33 @@ def test_every_kind_of_noise_is_heard() -> None:
         assert np.isfinite(samples).all(), utterance.voice
         assert np.sqrt((samples**2).mean()) == pytest.approx(LEVEL_RMS, rel=0.01)
         assert utterance.text == ""
+
+
+def test_sounds_are_read_and_what_is_said_is_left_out(tmp_path: Path) -> None:
+    rain = 0.1 * np.random.default_rng(2).standard_normal(SAMPLE_RATE)
+    said = ("voices/seven", "math/7_de", "dog_desc", "ack/knight_ack1", "dog_desc_pt_BR", "knight_select2")
+    for name in ("dog", "farm/rain_00", "farm/birds_chirp", *said):
+        path = tmp_path / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, rain, SAMPLE_RATE)
+    assert {u.voice for _, u in recorded([tmp_path])} == {
+        "recorded/dog",
+        "recorded/rain_00",
+        "recorded/birds_chirp",
+    }
+
+
+def test_a_long_recording_is_heard_no_more_often_than_a_short_one(tmp_path: Path, folder: Path) -> None:
+    for name in ("train_0000", "human_digits", "human_prompts"):
+        for kind in ("i16", "jsonl"):
+            shutil.copy(folder / f"{name}.{kind}", tmp_path)
+    low, high = (0.1 * np.sin(np.arange(SAMPLE_RATE) * pitch) for pitch in (0.1, 1.5))
+    pieces = [(low, "recorded/symphony")] * 30 + [(high, "recorded/dog")]
+    store.write(tmp_path, "noise_made", ((s, store.Utterance("", v, "noise", 0, 0)) for s, v in pieces))
+    mixer = Mixer(tmp_path, 5)
+    pitches = [int(np.abs(np.fft.rfft(mixer.noise(SAMPLE_RATE // 2))).argmax()) for _ in range(200)]
+    dogs = sum(1300 <= pitch <= 2800 for pitch in pitches)
+    assert 40 < dogs < 120
 
 
 def test_a_store_gives_back_what_was_written(folder: Path) -> None:

@@ -84,9 +84,14 @@ def _bare(text: str) -> str:
     return "".join(character for character in text if character.isalnum()).lower()
 
 
+def bare(word: Word) -> str:
+    """Without the punctuation at its end."""
+    return word.text.rstrip(_MARKS)
+
+
 def same_word(a: Word, b: Word) -> bool:
     """Equal but for punctuation at the end."""
-    return a.text.rstrip(_MARKS) == b.text.rstrip(_MARKS)
+    return bare(a) == bare(b)
 
 
 def join(committed: Sequence[Word], words: Sequence[Word]) -> list[Word]:

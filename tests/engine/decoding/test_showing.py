@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
-from captiond_engine.decoding.showing import Steadiness
+from captiond_engine.decoding.align import bare
+from captiond_engine.decoding.showing import STOOD, TAKEN_BACK, TRUSTED, Composure, Steadiness
 from captiond_engine.types import Word
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,6 +75,81 @@ def test_everything_is_shown_where_nothing_is_asked_and_nothing_else() -> None:
 def test_a_loop_is_not_shown() -> None:
     loop = [Word(" la", 0, 0, 1.0)] * 9
     assert len(Steadiness(0.5).update(loop, 0)) == 1
+
+
+def wavering(composure: Composure, segments: int) -> list[str]:
+    """What is shown, last of all, of segments in which each hypothesis is sure of another word."""
+    seen = []
+    for _ in range(segments):
+        steadiness = Steadiness(0.8, composure)
+        for word in ("one", "two", "three", "four"):
+            shown = steadiness.update(words(**{word: 0.9}), 0)
+        seen.append(text_of(shown))
+        steadiness.end(words(five=0.9))
+    return seen
+
+
+def test_a_stream_that_takes_back_too_much_shows_what_is_committed_alone() -> None:
+    composure = Composure()
+    seen = wavering(composure, 3)
+    assert seen[0] == "four"  # with which more was taken back than a new stream is trusted with
+    assert seen[1:] == ["", ""]
+    assert len(Steadiness(0.8, composure).update(words(up=1.0, down=1.0), 1)) == 1
+
+
+def test_a_lost_stream_holds_what_it_showed() -> None:
+    composure = Composure()
+    steadiness = Steadiness(0.8, composure)
+    steadiness.update(words(set=0.9, a=1.0), 0)
+    composure.take_back(9)
+    told = [words(set=0.9, the=1.0), words(sit=0.5), words(set=0.9, a=1.0, timer=1.0)]
+    assert [text_of(steadiness.update(row, 0)) for row in told] == ["set a"] * 3
+    assert text_of(steadiness.update(words(set=0.9, the=1.0, lamp=1.0), 3)) == "set the lamp"
+
+
+def test_finals_make_up_for_what_was_taken_back() -> None:
+    composure = Composure()
+    composure.take_back(4)
+    assert composure.is_lost
+    told = 0
+    while composure.is_lost:
+        composure.tell(5)
+        told += 5
+    assert 4 / TAKEN_BACK - TRUSTED <= told < 4 / TAKEN_BACK - TRUSTED + 5
+    assert len(Steadiness(0.8, composure).update(words(up=1.0), 0)) == 1
+
+
+def test_what_lies_far_back_counts_less() -> None:
+    once, always = Composure(), Composure()
+    for segment in range(200):
+        always.take_back(1)
+        once.take_back(1 if segment < 3 else 0)
+        for composure in (once, always):
+            composure.tell(10)
+    once.take_back(2)
+    assert (once.is_lost, always.is_lost) == (False, True)
+
+
+def test_all_is_shown_of_a_lost_stream_where_calm_is_not_asked() -> None:
+    composure = Composure()
+    composure.take_back(9)
+    assert len(Steadiness(0.0, composure).update(words(up=0.1), 0)) == 1
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=3), max_size=60))
+def test_no_more_is_taken_back_than_is_allowed_and_one_pass_more(told: list[list[str]]) -> None:
+    """Segments without finals, so nothing is made up for; a pass takes back three words at most."""
+    composure, back = Composure(), 0
+    for first in range(0, len(told), STOOD + 2):
+        steadiness, shown = Steadiness(0.8, composure), tuple[Word, ...]()
+        for hypothesis in told[first : first + STOOD + 2]:
+            now = steadiness.update([Word(f" {text}", 0, 0, 1.0) for text in hypothesis], 0)
+            back += sum(a != b for a, b in zip_longest(map(bare, shown), map(bare, now)) if a is not None)
+            shown = now
+        steadiness.end(())
+        back += len(shown)
+    # by place, so that a word which moved counts here and not there
+    assert back <= 3 * (TAKEN_BACK * TRUSTED + 1) + 3 * 3
 
 
 HYPOTHESIS = st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 1)), max_size=6)
