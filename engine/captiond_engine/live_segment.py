@@ -16,6 +16,7 @@ from captiond_engine.audio.ring import AudioRing
 from captiond_engine.decoding.align import Detokenizer, in_order, join, same_word
 from captiond_engine.decoding.commit import open_policy
 from captiond_engine.decoding.guards import refusal, without_loop, without_unvoiced
+from captiond_engine.decoding.placing import out_of_pauses
 from captiond_engine.decoding.showing import Composure, Steadiness
 from captiond_engine.speech_model import ModelTraits
 from captiond_engine.stream_settings import StreamSettings
@@ -31,8 +32,10 @@ from captiond_engine.types import (
     Transcript,
     Window,
     Word,
+    samples_from_ms,
 )
 
+SHORTEST_PAUSE = samples_from_ms(200)  # shorter ones lie within words
 SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 
 
@@ -80,6 +83,7 @@ class LiveSegment:
         self.end: int | None = None
         self.speech_end = onset
         self.voiced = 0  # samples
+        self._pauses: list[tuple[int, int]] = []
         self.covered = start  # end of the newest finished pass
         self.asked_partial = start  # end of the newest pass asked for
         self.partial_took = 0  # samples of time that the newest finished one took
@@ -102,6 +106,13 @@ class LiveSegment:
         self._words: tuple[Word, ...] = ()
         self._committed: tuple[Word, ...] = ()
         self._shown = ("", "")
+
+    def follow(self, speech_end: int, voiced: int) -> None:
+        """The last voice heard in it ended at ``speech_end``, and ``voiced`` samples of it are voice."""
+        resumed = speech_end - (voiced - self.voiced)
+        if resumed - self.speech_end >= SHORTEST_PAUSE:
+            self._pauses.append((self.speech_end, resumed))
+        self.speech_end, self.voiced = speech_end, voiced
 
     @property
     def committed_text(self) -> str:
@@ -153,6 +164,7 @@ class LiveSegment:
             words = tuple(without_unvoiced(without_loop(words, decoding), self._onset, until))
         if not _continues(_text(words), self.committed_text):
             words = tuple(in_order(join(self._committed, words), self._onset, until))
+        words = out_of_pauses(words, self._pauses)
         timings = Timings(
             queued_ms=queued_ms,
             encode_ms=decoding.encode_ms,

@@ -87,7 +87,7 @@ class Stream:
             self._events += self._answers.overwrite(ring.end + len(piece) - ring.capacity)
             self._follow(self._listener.hear(piece))
             if self._open is not None:
-                self._open.speech_end, self._open.voiced = self._listener.speech_end, self._listener.voiced
+                self._open.follow(self._listener.speech_end, self._listener.voiced)
                 self._end_early()
 
     def skip(self, samples: int, reason: str = "gap") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -21,6 +22,7 @@ from captiond_engine.types import (
     Suppressed,
     SuppressReason,
     Transcript,
+    Window,
     samples_from_ms,
 )
 from captiond_engine.vad.detector import WebrtcDetector
@@ -613,6 +615,25 @@ def test_words_stand_where_the_model_heard_them() -> None:
     starts = [word.start for word in final.words]
     assert starts == pytest.approx([word.start for word in script], abs=samples_from_ms(40))
     assert final.words[-1].end == pytest.approx(script[-1].end, abs=samples_from_ms(40))
+
+
+class Contiguous(ScriptedModel):
+    """Tells that a word begins where the one before it ends, also across a pause."""
+
+    @staticmethod
+    def _times(window: Window, words: Sequence[ScriptWord]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        starts, heeded = ScriptedModel._times(window, words)
+        ends = [word.end - window.start for word in words[:-1]]
+        return (*starts[:1], *ends, *starts[-1:]) if words else starts, heeded
+
+
+def test_a_word_after_a_pause_begins_where_the_voice_does() -> None:
+    script = (*say("turn on", at=S), *say("the light", at=S + 8_000 + 6_400))
+    driver = Driver(script, model=Contiguous(script, timed=True))
+    driver.listen(5 * S)
+    [final] = driver.finals
+    assert final.words[2].start == pytest.approx(script[2].start, abs=samples_from_ms(60))
+    assert final.words[1].end <= final.words[2].start
 
 
 def test_words_are_committed_as_soon_as_they_were_heard_well_before_the_end() -> None:

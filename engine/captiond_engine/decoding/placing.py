@@ -36,12 +36,16 @@ def place(words: Sequence[Word], stretches: Sequence[tuple[int, int]]) -> tuple[
 
 
 def snap(words: Sequence[Word], stretches: Sequence[tuple[int, int]]) -> tuple[Word, ...]:
-    """``words`` that were timed already, drawn back from the silence between ``stretches``.
+    """``words`` that were timed already, drawn back from the silence between ``stretches``."""
+    return out_of_pauses(words, [(end, start) for (_, end), (start, _) in pairwise(stretches)])
+
+
+def out_of_pauses(words: Sequence[Word], pauses: Sequence[tuple[int, int]]) -> tuple[Word, ...]:
+    """``words`` that were timed already, none reaching into ``pauses``: half open, in samples, in order.
 
     A word that begins in a pause and goes on after it begins where the pause ends, and one that ends in a
     pause ends where the pause begins; a word wholly within a pause stays.
     """
-    pauses = [(end, start) for (_, end), (start, _) in pairwise(stretches)]
     placed = []
     for word in words:
         start, end = word.start, word.end
