@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple
 
 from captiond_engine.audio.mel import LogMel
 from captiond_engine.audio.ring import AudioRing
-from captiond_engine.decoding.align import Detokenizer, in_order, join, same_word
+from captiond_engine.decoding.align import Detokenizer, in_order, join
 from captiond_engine.decoding.commit import open_policy
+from captiond_engine.decoding.ending import surely_ended
 from captiond_engine.decoding.guards import refusal, without_loop, without_unvoiced
 from captiond_engine.decoding.placing import out_of_pauses
 from captiond_engine.decoding.showing import Composure, Steadiness
@@ -36,7 +37,6 @@ from captiond_engine.types import (
 )
 
 SHORTEST_PAUSE = samples_from_ms(200)  # shorter ones lie within words
-SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,13 @@ class LiveSegment:
         self.asked_final: int | None = None  # end of the newest final asked for
         self.failures = 0
         self.settled: Heard | None = None  # the final, if the segment ends where this pass did
-        self.is_said = False  # it ends a sentence, and held still or is sure of its last word
+        self.is_said = False  # it ends a sentence, and is sure of it
         self.outcome: Transcript | Suppressed | None = None
         self._onset = onset
         self._traits = traits
         self._detokenizer = detokenizer
         self._policy = open_policy(settings.commit, settings.commit_hold)
         self._steadiness = Steadiness(settings.show_probability, composure)
-        self._sure = settings.show_probability
         self._prompt = prompt
         self._decoding = settings.decoding
         self._commit_limit = commit_limit  # audio beyond it may yet fall to the next segment
@@ -182,10 +181,8 @@ class LiveSegment:
 
     def settle(self, heard: Heard) -> None:
         """A pass of a pause: the final, if nobody speaks again."""
-        before, self.settled = self._words, heard
-        ended = bool(heard.words) and heard.words[-1].text.rstrip().endswith(SENTENCE_ENDS)
-        still = len(before) == len(heard.words) and all(map(same_word, before, heard.words))
-        self.is_said = ended and (still or heard.words[-1].probability >= self._sure)
+        self.settled = heard
+        self.is_said = surely_ended(heard.words)
 
     @property
     def settled_at(self) -> int | None:

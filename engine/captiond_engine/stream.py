@@ -266,7 +266,7 @@ class Stream:
         self._wait_for(segment)
 
     def _end_early(self) -> None:
-        """End a segment whose pass of this pause ended a sentence that held still, if that is asked for."""
+        """End a segment whose pass of this pause surely ended a sentence, if that is asked for."""
         segment, early, quiet = self._open, self.settings.early_silence, self._listener.quiet_end
         if segment is not None and early and segment.is_said and segment.settled_at == quiet:
             self._follow(self._listener.end_early(early))

@@ -652,9 +652,11 @@ def test_words_are_committed_as_soon_as_they_were_heard_well_before_the_end() ->
 # --- an end before the silence is over -------------------------------------------------------------------
 
 
-def ended_at(text: str, **settings: int) -> list[tuple[int, EndReason]]:
+def ended_at(text: str, probability: float = 0.99, **settings: int) -> list[tuple[int, EndReason]]:
     """When each segment of ``text`` was said to have ended, in milliseconds heard; passes take no time."""
-    driver = Driver(say(text, at=S), settings=StreamSettings(silence=S, **settings))
+    script = say(text, at=S)
+    model = ScriptedModel(script, probability=probability)
+    driver = Driver(script, settings=StreamSettings(silence=S, **settings), model=model)
     told: list[tuple[int, EndReason]] = []
     for _ in range(5 * S // 320):
         driver.push(320)
@@ -664,12 +666,19 @@ def ended_at(text: str, **settings: int) -> list[tuple[int, EndReason]]:
     return told
 
 
-def test_a_sentence_that_held_still_ends_before_the_silence_is_over() -> None:
+def test_a_sentence_that_the_model_is_sure_of_ends_before_the_silence_is_over() -> None:
     text = "turn on the light."
     [(usual, _)] = ended_at(text)
     [(early, reason)] = ended_at(text, early_silence=samples_from_ms(400))
     assert usual - early == pytest.approx(600, abs=60)
     assert reason is EndReason.SILENCE
+
+
+def test_a_sentence_that_the_model_is_not_sure_of_waits_for_all_of_the_silence() -> None:
+    """As it says of speech that it cannot follow."""
+    text = "turn on the light."
+    assert ended_at(text, 0.8, early_silence=samples_from_ms(400)) == ended_at(text, 0.8)
+    assert ended_at(text, 0.9, early_silence=samples_from_ms(400)) != ended_at(text, 0.9)
 
 
 def test_a_text_that_ends_no_sentence_waits_for_all_of_the_silence() -> None:
