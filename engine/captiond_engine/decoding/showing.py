@@ -18,8 +18,8 @@ from captiond_engine.types import Word
 STOOD = 2  # hypotheses before, in all of which an unlikely word must have been at its place
 HELD = 1  # hypotheses that a shown word outlasts
 TAKEN_BACK = 0.08  # words that were shown and changed or went, to each word of the finals: more is restless
-REMEMBERED = 60.0  # words of finals; what lies further back counts ever less
-TRUSTED = 25.0  # words of finals that a stream is credited with at its begin
+# Words of finals: what lies further back counts ever less. A stream begins as if it had as many.
+REMEMBERED = 60.0
 
 
 class Composure:
@@ -31,7 +31,7 @@ class Composure:
     """
 
     def __init__(self) -> None:
-        self._final_words, self._taken_back = TRUSTED, 0.0
+        self._final_words, self._taken_back = REMEMBERED, 0.0
 
     @property
     def is_lost(self) -> bool:
