@@ -90,7 +90,7 @@ class LiveSegment:
         self.asked_final: int | None = None  # end of the newest final asked for
         self.failures = 0
         self.settled: Heard | None = None  # the final, if the segment ends where this pass did
-        self.is_said = False  # it ends a sentence, and is sure of it
+        self.is_said = False  # it surely ends a sentence
         self.outcome: Transcript | Suppressed | None = None
         self._onset = onset
         self._traits = traits

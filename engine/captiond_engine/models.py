@@ -51,9 +51,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_segment_ms: int = 25_000
     commit: str = "local-agreement"
     commit_hold_ms: int = 400
-    unfinished_silence_ms: int = (
-        0  # quiet that ends a segment whose text does not surely end a sentence; 0: any
-    )
+    unfinished_silence_ms: int = 0  # quiet that ends a segment whose text may go on; 0: as any other
 
 
 def read_card(path: Path) -> Card:

@@ -27,7 +27,7 @@ class StreamSettings:
     ``partial_step``: a partial pass is due each time the segment crosses a multiple of it.
     ``commit``: the policy by which words are committed; ``commit_hold``: samples before the end of what was
     heard in which it commits none, if it asks for them. ``show_probability``: see ``decoding.showing``.
-    ``early_silence``: what ends a segment whose text ends a sentence and is sure of it; 0: as any other.
+    ``early_silence``: what ends a segment whose text surely ends a sentence; 0: as any other.
     ``min_speech``: a segment with less voice is suppressed, undecoded. ``ring``: audio that is held;
     speech which is not decoded before it is overwritten is lost, and reported. ``decoding``: how finals are
     decoded; partials are greedy, and share its task and its idea of silence.

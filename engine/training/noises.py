@@ -21,9 +21,7 @@ PIECE_SECONDS = 20
 SHORTEST_SECONDS = 0.15
 SOUND_FILES = ("*.ogg", "*.wav", "*.flac", "*.opus")
 # What is said in games: acknowledgements, taunts, and names of things, which end with their language.
-SAID = re.compile(
-    r"voice|taunt|desc|/symbols/|_ack|select|_[a-z]{2,3}([_@][A-Za-z]+)?\.[a-z]+$", re.IGNORECASE
-)
+SAID = re.compile(r"voice|taunt|desc|/symbols/|_ack|select|_[a-z]{2}([_@][A-Za-z]+)?\.[a-z]+$", re.IGNORECASE)
 
 
 def coloured(g: np.random.Generator, n: int) -> np.ndarray:

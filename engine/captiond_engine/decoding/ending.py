@@ -12,9 +12,9 @@ from statistics import fmean
 
 from captiond_engine.types import Word
 
-SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
+SENTENCE_ENDS = ".?!…。？！"
 # Geometric mean of the words' probabilities. Speech that a model cannot follow is given whole sentences, too,
-# with some 0.5; of sentences that demo-en knows nine in ten have more (engine/bench/LOG.md).
+# with some 0.5; of sentences that demo-en knows nine in ten have more than this.
 SURE = 0.85
 LEAST = 1e-9  # of a probability, so that it has a logarithm
 
@@ -28,4 +28,4 @@ def surely_ended(words: Sequence[Word]) -> bool:
 
 
 def _ends_sentence(word: Word) -> bool:
-    return word.text.rstrip().endswith(SENTENCE_ENDS)
+    return word.text.rstrip().endswith(tuple(SENTENCE_ENDS))

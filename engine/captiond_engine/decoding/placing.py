@@ -13,9 +13,10 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 
 from captiond_engine.decoding.align import spread
+from captiond_engine.decoding.ending import SENTENCE_ENDS
 from captiond_engine.types import Word, samples_from_ms
 
-SENTENCE_ENDS, CLAUSE_ENDS = ".?!…。？！", ",;:、，；："
+CLAUSE_ENDS = ",;:、，；："
 CLOSING = "\"'”’)]»"
 FURTHEST = 10  # words between where the letters alone put a pause and where it is looked for
 LONG_PAUSE = samples_from_ms(600)  # tells of a sentence's end as surely as any longer one
