@@ -97,7 +97,9 @@ class Packer:
         """The next block."""
         complete: list[Passage] = []
         for piece in self._listener.pieces(pcm):
-            complete += self._follow(self._listener.hear(piece))
+            self._listener.keep(piece)
+            if (step := self._listener.step()) is not None:
+                complete += self._follow(step.boundaries)
             # All speech that ends from now on ends too late for the group?
             if self._group and self._listener.seen - self._silence >= self._group[0].start + self._longest:
                 complete += self._close_group()
@@ -105,7 +107,9 @@ class Packer:
 
     def close(self) -> list[Passage]:
         """No more audio will come."""
-        complete = self._follow(self._listener.interrupt(EndReason.END)) + self._close_group()
+        self._listener.cut(EndReason.END)
+        last = self._listener.step()
+        complete = self._follow(last.boundaries if last is not None else []) + self._close_group()
         self._closed = True
         return self._give(complete)
 

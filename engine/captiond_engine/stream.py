@@ -3,8 +3,9 @@
 Takes: audio frames in order, and answers to the jobs it asked for. Gives: jobs, at most one at a time,
 and events. Knows no device, no session and no other stream. It outlives a lost socket.
 
-Which pass is due, first to last: the finals of ended segments, oldest first; in a pause, the pass that will
-be the final if nobody speaks again; a partial, each time a step, and as much as one takes, has been heard.
+Where the text of a pause's pass decides whether the segment has ended (``early_silence``), the stream does
+not listen on before it has the text: it holds what it hears meanwhile, so that audio which comes faster than
+it is decoded is cut where the same audio is cut live.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from captiond_engine.answers import Answers
 from captiond_engine.decoding.align import Detokenizer
 from captiond_engine.decoding.showing import Composure
+from captiond_engine.due import due_pass, waits_for_text
 from captiond_engine.listener import Listener
 from captiond_engine.live_segment import LiveSegment, Pass
 from captiond_engine.speech_model import ModelTraits, Tokenizer
@@ -37,6 +39,8 @@ __all__ = ["Keep", "Stream", "StreamSettings"]
 
 FINAL_TRIES = 2
 WATCHED = samples_from_ms(1_000)  # audio before a segment's onset that must not be overwritten
+RESERVE = samples_from_ms(1_000)  # of room, for who gives up waiting for a text
+MOST_CUTS = 8  # that wait for a text; with more of them, nothing is waited for
 
 
 class Stream:
@@ -84,11 +88,11 @@ class Stream:
             self._skip_to(frame.start, "gap")
         ring = self._listener.ring
         for piece in self._listener.pieces(frame.pcm):
+            if self._waits_for_text and self.room < len(piece):
+                self._listen(wait=False)
             self._events += self._answers.overwrite(ring.end + len(piece) - ring.capacity)
-            self._follow(self._listener.hear(piece))
-            if self._open is not None:
-                self._open.follow(self._listener.speech_end, self._listener.voiced)
-                self._end_early()
+            self._listener.keep(piece)
+            self._listen()
 
     def skip(self, samples: int, reason: str = "gap") -> None:
         """``samples`` of time that nobody heard: the open segment ends, and they are reported lost."""
@@ -99,21 +103,25 @@ class Stream:
 
     def flush(self) -> None:
         """End the open segment here; ``Flushed`` follows once everything up to here is answered."""
-        self._follow(self._listener.interrupt(EndReason.FLUSH))
-        self._wait_for(Flushed(self.heard_until))
+        self._listener.cut(EndReason.FLUSH)
+        self._listen(wait=self._listener.cuts <= MOST_CUTS)
 
     def close(self) -> None:
         """No more audio will come; the open segment ends and will be decoded. May be called again."""
-        self._closed = True
-        self._follow(self._listener.interrupt(EndReason.END))
+        if not self._closed:
+            self._closed = True
+            self._listener.cut(EndReason.END)
+            self._listen()
 
     def jump_to_live(self, reason: str = "behind", *, wait: bool = True) -> None:
         """Give up every ended segment, for a live source too far behind; with ``wait`` not the one that runs.
 
-        What was shown of them becomes their final, the rest is reported lost. The open segment goes on.
+        What was shown of them becomes their final, the rest is reported lost. The open segment goes on, and
+        no text is waited for to know whether it has ended.
         """
         if not wait:
             self._running = None
+        self._listen(wait=False)
         for segment in list(self._answers):
             if self._running is None or self._running[1].segment is not segment:
                 self._events += self._answers.give_up(segment, reason)
@@ -163,16 +171,19 @@ class Stream:
             if told is not None:
                 self._events.append(told)
             self._end_early()
+        self._listen()
 
     def fail(self, job: Job) -> None:
         """The device failed on ``job``. A partial is dropped. A final is tried once more; after that
         what was last shown becomes the final, and the rest is reported lost (reason "device")."""
         failed = self._answered(job)
-        if failed is None or failed.segment.end is None:
+        if failed is None:
             return
-        failed.segment.failures += 1
-        if failed.segment.failures >= FINAL_TRIES:
-            self._events += self._answers.give_up(failed.segment, "device")
+        if failed.segment.end is not None:
+            failed.segment.failures += 1
+            if failed.segment.failures >= FINAL_TRIES:
+                self._events += self._answers.give_up(failed.segment, "device")
+        self._listen()
 
     # --- what others ask ------------------------------------------------------------------------
 
@@ -201,8 +212,9 @@ class Stream:
 
     @property
     def backlog(self) -> int:
-        """Samples of speech that were heard, but are in no finished pass yet."""
-        return sum(end - segment.covered for segment, end in self._undecoded())
+        """Samples of speech that were heard, but are in no finished pass yet; and those not listened to."""
+        waiting = self._listener.unseen if self._waits_for_text else 0
+        return waiting + sum(end - segment.covered for segment, end in self._undecoded())
 
     @property
     def oldest_unheard(self) -> int:
@@ -211,20 +223,37 @@ class Stream:
 
     @property
     def room(self) -> int:
-        """Samples that can be pushed before undecoded speech is overwritten: back-pressure for files."""
+        """Samples that can be pushed before undecoded speech is overwritten, or a text no longer waited for:
+        back-pressure for files."""
         segments: list[LiveSegment] = list(self._answers)
         if self._open is not None:
             segments.append(self._open)
         needed = [s.needs_from for s in segments if s.needs_from is not None]
         oldest = min([*needed, self._listener.seen - self.settings.pre_roll - WATCHED])
-        return max(0, self._listener.ring.capacity - (self.heard_until - oldest))
+        reserve = RESERVE if self._waits_for_text else 0
+        return max(0, self._listener.ring.capacity - reserve - (self.heard_until - oldest))
 
     @property
     def done(self) -> bool:
         """Closed, and everything is answered."""
-        return self._closed and self._open is None and not self._answers
+        return self._closed and not self._listener.cuts and self._open is None and not self._answers
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _listen(self, *, wait: bool = True) -> None:
+        """Go through what was heard; with ``wait`` no further than where a text decides."""
+        while not (wait and self._waits_for_text) and (step := self._listener.step()) is not None:
+            self._follow(step.boundaries)
+            if step.cut is EndReason.FLUSH:
+                self._wait_for(Flushed(step.at))
+            elif self._open is not None:
+                self._open.follow(self._listener.speech_end, self._listener.voiced)
+                self._end_early()
+
+    @property
+    def _waits_for_text(self) -> bool:
+        running = None if self._running is None else self._running[1]
+        return waits_for_text(self._open, running, self._listener, self.settings)
 
     def _follow(self, boundaries: list[Began | Ended]) -> None:
         for boundary in boundaries:
@@ -280,17 +309,7 @@ class Stream:
     def _due(self) -> Pass | None:
         if self._running is not None:
             return None
-        for ended in self._answers:
-            if ended.end is not None:
-                return Pass(ended, ended.end, "final")
-        segment = self._open
-        if segment is None or not (segment.continued or self._listener.voiced >= self.settings.min_speech):
-            return None
-        quiet_end = self._listener.quiet_end
-        if quiet_end is not None:
-            return None if segment.asked_final == quiet_end else Pass(segment, quiet_end, "final")
-        due = segment.partial_end(self._listener.seen, self.settings.partial_step)
-        return Pass(segment, due, "partial") if due is not None and self.settings.partials else None
+        return due_pass(self._answers, self._open, self._listener, self.settings)
 
     def _answered(self, job: Job) -> Pass | None:
         """The pass that ``job`` was for; None if it is no longer wanted."""
@@ -308,7 +327,8 @@ class Stream:
 
     def _skip_to(self, start: int, reason: str) -> None:
         heard = self.heard_until
-        self._follow(self._listener.interrupt(EndReason.GAP))
+        self._listener.cut(EndReason.GAP)
+        self._listen(wait=False)
         self._answers.hear_out(self._listener.ring)
         self._events.append(AudioLost(heard, start, reason))
         self._listener.restart(start)

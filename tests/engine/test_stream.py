@@ -683,3 +683,83 @@ def test_a_sentence_that_the_model_is_not_sure_of_waits_for_all_of_the_silence()
 
 def test_a_text_that_ends_no_sentence_waits_for_all_of_the_silence() -> None:
     assert ended_at("turn on the", early_silence=samples_from_ms(400)) == ended_at("turn on the")
+
+
+# --- where a text decides, it is waited for ---------------------------------------------------------------
+
+PATIENT = StreamSettings(silence=2 * S, early_silence=samples_from_ms(500))
+TWO_SENTENCES = (*say("turn on the light.", at=S), *say("what is the time?", at=4 * S))
+
+
+def paused() -> Driver:
+    """Everything up to the second sentence was pushed at once, and no pass was answered."""
+    driver = Driver(TWO_SENTENCES, settings=PATIENT)
+    driver.push(5 * S)
+    return driver
+
+
+def test_a_sentence_ends_where_it_does_though_its_text_comes_when_the_next_has_begun() -> None:
+    driver = paused()
+    assert names(driver.events) == ["started"]
+    driver.work()
+    assert names(driver.events)[:4] == ["started", "partial", "ended", "final"]
+    assert driver.finals[0].committed == "turn on the light."
+    driver.listen(6 * S)
+    driver.finish()
+    assert [final.committed for final in driver.finals] == ["turn on the light.", "what is the time?"]
+
+
+def test_what_waits_for_a_text_counts_as_behind_and_takes_room() -> None:
+    driver = paused()
+    behind, room = driver.stream.backlog, driver.stream.room
+    driver.push(S)
+    assert driver.stream.backlog == behind + S
+    assert driver.stream.room == room - S
+    driver.work()
+    driver.finish()
+    assert driver.stream.backlog == 0
+
+
+def test_flushes_and_the_end_come_behind_what_waits() -> None:
+    driver = paused()
+    driver.flush()
+    driver.push(S)
+    driver.close()
+    assert names(driver.events) == ["started"]
+    assert not driver.stream.done
+    driver.finish()
+    told = [name for name in names(driver.events) if name in ("final", "flushed")]
+    assert told == ["final", "final", "flushed", "final"]
+
+
+def test_who_pushes_more_than_there_is_room_for_is_heard_without_the_text() -> None:
+    """A live source cannot wait: both sentences are in one segment then, and nothing is lost."""
+    driver = paused()
+    driver.push(driver.stream.room)
+    assert SpeechEnded not in map(type, driver.events)
+    driver.push(samples_from_ms(100))
+    ended = [event for event in driver.events if isinstance(event, SpeechEnded)]
+    assert [event.reason for event in ended] == [EndReason.SILENCE]
+    driver.finish()
+    assert [final.committed for final in driver.finals] == ["turn on the light. what is the time?"]
+    assert "lost" not in names(driver.events)
+
+
+@pytest.mark.parametrize("hurry", ["jump", "gap", "flushes", "fail"])
+def test_nothing_is_waited_for_that_will_not_come_or_by_who_has_no_time(hurry: str) -> None:
+    driver = paused()
+    job = driver.take()
+    assert job is not None
+    if hurry == "jump":
+        driver.stream.jump_to_live()
+    elif hurry == "gap":
+        driver.stream.skip(S)
+    elif hurry == "flushes":
+        for _ in range(9):
+            driver.flush()
+    else:
+        driver.fail(job)
+    driver.answer(job)
+    driver.push(S)
+    driver.finish()
+    assert driver.finals[0].committed.startswith("turn on the light. what")

@@ -13,7 +13,7 @@ import numpy as np
 from captiond_engine.audio.mel import log_mel
 from captiond_engine.decoding.commit import POLICIES
 from captiond_engine.stream import StreamSettings
-from captiond_engine.types import AudioFrame, Job, samples_from_ms
+from captiond_engine.types import AudioFrame, Flushed, Job, SpeechEnded, samples_from_ms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,13 +27,13 @@ QUICK = StreamSettings(
 
 
 @st.composite
-def scripts(draw: st.DrawFn, least_ms: int = 160) -> Script:
-    """Up to 14 different words with pauses of up to two seconds."""
+def scripts(draw: st.DrawFn, least_ms: int = 160, marks: tuple[str, ...] = ("",)) -> Script:
+    """Up to 14 different words with pauses of up to two seconds; behind each is one of ``marks``."""
     at, words = 0, []
     for i in range(draw(st.integers(0, 14))):
         at += samples_from_ms(draw(st.one_of(st.integers(0, 150), st.integers(0, 2_000))))
         end = at + samples_from_ms(draw(st.integers(least_ms, 700)))
-        words.append(ScriptWord(f"word{i}", at, end))
+        words.append(ScriptWord(f"word{i}{draw(st.sampled_from(marks))}", at, end))
         at = end
     return tuple(words)
 
@@ -74,7 +74,7 @@ wishes = st.fixed_dictionaries(
 
 
 @settings(max_examples=80, deadline=None)
-@given(script=scripts(), model=models, steps=actions, wished=wishes)
+@given(script=scripts(marks=("", ".")), model=models, steps=actions, wished=wishes)
 def test_laws_hold_in_any_order_of_frames_answers_and_failures(
     script: Script, model: dict[str, float], steps: list[tuple[str, int]], wished: dict[str, Any]
 ) -> None:
@@ -144,6 +144,57 @@ def test_finals_do_not_depend_on_how_the_audio_was_cut(
         ]
 
     assert finals(frames) == finals([320])
+
+
+PATIENT = replace(
+    QUICK, silence=samples_from_ms(1_200), early_silence=samples_from_ms(400), ring=samples_from_ms(12_000)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    script=scripts(marks=("", ".", "?")),
+    steps=st.lists(
+        st.one_of(st.integers(1, samples_from_ms(900)), st.sampled_from(["take", "answer", "fail"])),
+        min_size=1,
+        max_size=40,
+    ),
+    flush_ms=st.one_of(st.none(), st.integers(0, 4_000)),
+)
+def test_finals_whose_text_decides_when_they_end_do_not_depend_on_how_late_it_comes(
+    script: Script, steps: list[int | str], flush_ms: int | None
+) -> None:
+    """Law 4 where a sentence ends a segment, as long as who pushes heeds ``room``."""
+
+    def told(steps: list[int | str]) -> list[object]:
+        driver = Driver(script, settings=PATIENT)
+        stops = [length_of(script) + samples_from_ms(900)]
+        if flush_ms is not None:
+            stops.insert(0, min(samples_from_ms(flush_ms), stops[0]))
+        out: list[Job] = []
+        for stop in stops:
+            i = 0
+            while (left := stop - driver.stream.heard_until) > 0:
+                step = steps[i % len(steps)]
+                i += 1
+                if isinstance(step, int) and driver.stream.room:
+                    driver.push(min(step, left, driver.stream.room))
+                elif step == "take" and (job := driver.take()) is not None:
+                    out.append(job)
+                elif step == "fail" and out and out[0].kind == "partial":
+                    driver.fail(out.pop(0))
+                elif job := out.pop(0) if out else driver.take():
+                    driver.answer(job)
+            driver.flush()
+        driver.close()
+        for job in out:
+            driver.answer(job)
+        events = driver.finish()
+        ends = [(e.segment, e.at, e.reason) for e in events if isinstance(e, SpeechEnded)]
+        flushed = [e for e in events if isinstance(e, Flushed)]
+        return [*ends, *flushed, *((e.segment, e.committed, e.start, e.heard_until) for e in driver.finals)]
+
+    assert told([*steps, 1_600]) == told([320, "answer"])
 
 
 @settings(max_examples=20, deadline=None)
