@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,12 @@ def bundled() -> list[Clip]:
 
 
 def shared() -> list[Clip]:
-    """All clips of the larger sets, or none where they are not beside the project."""
+    """The clips of the larger sets, or none where they are not beside the project.
+
+    All of them, or of each set each so many'th: CAPTIOND_PARITY_EVERY, for who has little time.
+    """
     if not SHARED.is_dir():
         return []
-    return [clip for folder in sorted(SHARED.iterdir()) if folder.is_dir() for clip in read_set(folder)]
+    every = int(os.environ.get("CAPTIOND_PARITY_EVERY", "1"))
+    folders = [folder for folder in sorted(SHARED.iterdir()) if folder.is_dir()]
+    return [clip for folder in folders for clip in read_set(folder)[::every]]
