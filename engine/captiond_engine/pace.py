@@ -17,6 +17,7 @@ from math import exp
 from captiond_engine.types import SAMPLE_RATE_HZ
 
 FASTEST = 1.05  # of the pace of speech: a sound card's clock that is wrong, and never so much
+LEAD_S = 0.5  # by which sound that is live may come too early, as networks deliver it
 AHEAD_S = 3.0  # sound that comes no earlier than this counts as live: what was buffered while connecting
 LONGEST_LEAD_S = 10.0  # so that who was served fast for an hour is not made to wait for an hour
 SPEAKING_S = 60.0  # time constant of the share of speech
@@ -55,6 +56,10 @@ class Pace:
     def is_ahead(self, now: float, sample: int) -> bool:
         """Whether ``sample`` could not have been said yet by somebody who speaks."""
         return self.said_at(sample) > now + AHEAD_S
+
+    def leads(self, now: float) -> bool:
+        """Whether the newest sound came sooner than anybody could have said it."""
+        return self._said_until > now + LEAD_S
 
     @property
     def share(self) -> float:

@@ -99,7 +99,7 @@ class Scheduler:
         seat = self._seats.get(stream)
         if seat is None:
             return 0.0
-        seat.look(asyncio.get_running_loop().time())
+        seat.follow(asyncio.get_running_loop().time())
         return seat.pace.share
 
     async def run(self) -> None:
@@ -206,5 +206,5 @@ class Scheduler:
                 seat.alone = False
                 took = round(took_s * SAMPLE_RATE_HZ)
                 seat.stream.complete(taken.job, decoding, queued_ms=taken.queued_ms, took=took)
-            seat.on_events()
             self.notify(seat.stream)
+            seat.on_events()

@@ -10,6 +10,8 @@ it is decoded is cut where the same audio is cut live.
 
 from __future__ import annotations
 
+from collections import deque
+
 from captiond_engine.answers import Answers
 from captiond_engine.decoding.align import Detokenizer
 from captiond_engine.decoding.showing import Composure
@@ -39,8 +41,9 @@ __all__ = ["Keep", "Stream", "StreamSettings"]
 
 FINAL_TRIES = 2
 WATCHED = samples_from_ms(1_000)  # audio before a segment's onset that must not be overwritten
-RESERVE = samples_from_ms(1_000)  # of room, for who gives up waiting for a text
-MOST_CUTS = 8  # that wait for a text; with more of them, nothing is waited for
+# While a text is waited for: audio, and cuts and wishes, that are held. With more, it is not waited for.
+MOST_HELD = samples_from_ms(3_000)
+MOST_CUTS = 8
 
 
 class Stream:
@@ -61,6 +64,7 @@ class Stream:
         self._slot = slot
         self._traits = traits
         self._detokenizer = Detokenizer(tokenizer)
+        self._wishes: deque[tuple[int, PromptSpec]] = deque()  # and since when, not yet come to
         self._prompt = PromptSpec(settings.language, hints=settings.hints, task=settings.decoding.task)
         self._limits = settings.segmenter(traits)
         self._listener = Listener(detector, self._limits, settings.ring)
@@ -128,10 +132,22 @@ class Stream:
 
     def configure(self, *, language: str | Keep | None = Keep.KEEP, hints: str | Keep = Keep.KEEP) -> None:
         """Language and hints from the next segment on."""
+        prompt = self._wishes[-1][1] if self._wishes else self._prompt
         if not isinstance(language, Keep):
-            self._prompt = self._prompt._replace(language=language)
+            prompt = prompt._replace(language=language)
         if not isinstance(hints, Keep):
-            self._prompt = self._prompt._replace(hints=hints)
+            prompt = prompt._replace(hints=hints)
+        if self._waits_for_text and len(self._wishes) < MOST_CUTS:
+            self._wishes.append((self.heard_until, prompt))
+            return
+        self._listen(wait=False)
+        self._wishes.clear()
+        self._prompt = prompt
+
+    def hurry(self) -> None:
+        """The source does not wait: no text is waited for longer than for an end by silence alone."""
+        if self._listener.unseen > self.settings.silence and self._waits_for_text:
+            self._listen(wait=False)
 
     # --- work for the device --------------------------------------------------------------------
 
@@ -226,12 +242,16 @@ class Stream:
         """Samples that can be pushed before undecoded speech is overwritten, or a text no longer waited for:
         back-pressure for files."""
         segments: list[LiveSegment] = list(self._answers)
+        needed = [self._listener.seen - self.settings.pre_roll - WATCHED]
         if self._open is not None:
             segments.append(self._open)
-        needed = [s.needs_from for s in segments if s.needs_from is not None]
-        oldest = min([*needed, self._listener.seen - self.settings.pre_roll - WATCHED])
-        reserve = RESERVE if self._waits_for_text else 0
-        return max(0, self._listener.ring.capacity - reserve - (self.heard_until - oldest))
+            if self.settings.early_silence:  # what is held may cut it back, so that it is read anew
+                needed.append(self._open.start)
+        needed += [s.needs_from for s in segments if s.needs_from is not None]
+        room = self._listener.ring.capacity - (self.heard_until - min(needed))
+        if self.settings.early_silence:
+            room = min(room, MOST_HELD - self._listener.unseen)
+        return max(0, room)
 
     @property
     def done(self) -> bool:
@@ -264,6 +284,8 @@ class Stream:
 
     def _begin(self, began: Began) -> None:
         self._segments += 1
+        while self._wishes and self._wishes[0][0] < self._listener.seen:
+            self._prompt = self._wishes.popleft()[1]
         self._open = LiveSegment(
             self._segments,
             began.at,

@@ -46,9 +46,15 @@ class Seat:
     changed_at: float | None = None
     alone: bool = False
 
-    def look(self, now: float) -> None:
-        """Follow what the stream has heard, and what of it was decoded."""
+    def follow(self, now: float) -> None:
+        """What the stream has heard, and what of it was decoded."""
         self.pace.hear(now, self.stream.heard_until, self.stream.oldest_unheard)
+
+    def look(self, now: float) -> None:
+        """Whether there is work. What is live waits for no text as what can be read later does."""
+        self.follow(now)
+        if not self.pace.leads(now):
+            self.stream.hurry()
         if self.changed_at is None and self.stream.has_work:
             self.changed_at = now
 

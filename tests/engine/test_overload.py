@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,11 +14,21 @@ from captiond_engine.errors import DeviceError
 from captiond_engine.pace import LONGEST_LEAD_S
 from captiond_engine.scheduler import Scheduler
 from captiond_engine.turns import LONGEST_BATCH_PASSES, LONGEST_BATCH_S
-from captiond_engine.types import Decoding, Job, Transcript
+from captiond_engine.types import Decoding, Job, Transcript, samples_from_ms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sim.crowd import Crowd, S, Speaker, TimedDevice, conversation, monologue, percentile, simulate
+from tests.sim.crowd import (
+    LISTENING,
+    Crowd,
+    S,
+    Speaker,
+    TimedDevice,
+    conversation,
+    monologue,
+    percentile,
+    simulate,
+)
 
 LEARNING = 20  # batches, until costs are known
 
@@ -214,3 +225,33 @@ def test_passes_that_fail_in_a_batch_cost_the_others_nothing(error: Exception) -
     assert sum(job.slot == 1 for jobs in together for job in jobs) == 1, "once, and then alone"
     assert crowd.speakers[1].finals == []
     assert bool(broken) == isinstance(error, ValueError)
+
+
+PATIENT = replace(LISTENING, silence=samples_from_ms(1_200), early_silence=samples_from_ms(500))
+
+
+@pytest.mark.parametrize("words", [2, 4])
+@pytest.mark.parametrize(("streams", "pass_s"), [(1, 2.0), (4, 0.6)])
+def test_who_speaks_does_not_wait_for_texts_that_a_slow_device_has_no_time_for(
+    streams: int, pass_s: float, words: int
+) -> None:
+    """A pause within a sentence costs a pass only where there is time for one: the lag does not grow."""
+    scripts = [conversation(60, words, pause=samples_from_ms(700), at=S + i * 3_000) for i in range(streams)]
+    crowd = simulate(scripts, cost_s=lambda jobs: pass_s * len(jobs), settings=PATIENT)
+    for speaker in crowd.speakers:
+        assert speaker.words == [word.text for word in speaker.script]
+        assert speaker.lost == []
+        behind = [at - told.heard_until / S for at, told in speaker.partials]
+        assert percentile(behind, 0.95) < 3 * streams * pass_s
+        assert max(speaker.waits) < 4 * streams * pass_s
+
+
+def test_a_file_is_cut_where_somebody_who_says_it_is() -> None:
+    script = tuple(
+        replace(word, text=f"{word.text}.") if i % 4 == 3 else word
+        for i, word in enumerate(conversation(30, 2, pause=samples_from_ms(700)))
+    )
+    crowd = simulate([script], files=[script], decode_s=0.1, settings=PATIENT)
+    live, file = crowd.speakers
+    assert file.finals == live.finals
+    assert 10 < len(live.finals) < 20

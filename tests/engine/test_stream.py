@@ -688,13 +688,13 @@ def test_a_text_that_ends_no_sentence_waits_for_all_of_the_silence() -> None:
 # --- where a text decides, it is waited for ---------------------------------------------------------------
 
 PATIENT = StreamSettings(silence=2 * S, early_silence=samples_from_ms(500))
-TWO_SENTENCES = (*say("turn on the light.", at=S), *say("what is the time?", at=4 * S))
+TWO_SENTENCES = (*say("turn on the light.", at=S), *say("what is the time?", at=7 * S // 2))
 
 
 def paused() -> Driver:
-    """Everything up to the second sentence was pushed at once, and no pass was answered."""
+    """Half a second of the second sentence is pushed, too, and no pass was answered."""
     driver = Driver(TWO_SENTENCES, settings=PATIENT)
-    driver.push(5 * S)
+    driver.push(4 * S)
     return driver
 
 
@@ -735,11 +735,9 @@ def test_flushes_and_the_end_come_behind_what_waits() -> None:
 def test_who_pushes_more_than_there_is_room_for_is_heard_without_the_text() -> None:
     """A live source cannot wait: both sentences are in one segment then, and nothing is lost."""
     driver = paused()
-    driver.push(driver.stream.room)
-    assert SpeechEnded not in map(type, driver.events)
-    driver.push(samples_from_ms(100))
-    ended = [event for event in driver.events if isinstance(event, SpeechEnded)]
-    assert [event.reason for event in ended] == [EndReason.SILENCE]
+    driver.push(driver.stream.room + samples_from_ms(100))
+    driver.listen(7 * S)
+    assert [event.reason for event in driver.events if isinstance(event, SpeechEnded)] == [EndReason.SILENCE]
     driver.finish()
     assert [final.committed for final in driver.finals] == ["turn on the light. what is the time?"]
     assert "lost" not in names(driver.events)
@@ -763,3 +761,82 @@ def test_nothing_is_waited_for_that_will_not_come_or_by_who_has_no_time(hurry: s
     driver.push(S)
     driver.finish()
     assert driver.finals[0].committed.startswith("turn on the light. what")
+
+
+def test_a_text_that_comes_when_much_more_was_heard_cuts_as_one_that_came_at_once() -> None:
+    """The pass is on the device when the next sentence is pushed."""
+    driver = Driver(TWO_SENTENCES, settings=PATIENT)
+    driver.listen(2 * S + samples_from_ms(900))
+    job = driver.take()
+    assert job is None, "everything is answered but the pass of the pause"
+    late = Driver(TWO_SENTENCES, settings=PATIENT)
+    late.listen(2 * S + samples_from_ms(300))
+    while (job := late.take()) is not None and job.kind == "partial":
+        late.answer(job)
+    while late.stream.heard_until < 5 * S and job is None:
+        late.push(320)
+        job = late.take()
+    assert job is not None
+    late.push(4 * S - late.stream.heard_until)
+    assert SpeechEnded not in map(type, late.events)
+    late.answer(job)
+    ended = [event for event in late.events if isinstance(event, SpeechEnded)]
+    driver.listen(5 * S)
+    assert ended == [event for event in driver.events if isinstance(event, SpeechEnded)][:1]
+
+
+def test_a_pass_that_fails_lets_the_end_come_that_waited_for_it() -> None:
+    driver = paused()
+    job = driver.take()
+    assert job is not None
+    driver.close()
+    driver.fail(job)
+    driver.work()
+    assert driver.stream.done
+    assert [final.committed for final in driver.finals] == ["turn on the light. what is"]
+
+
+def test_a_sound_too_short_for_a_pass_is_not_waited_for() -> None:
+    blip = [ScriptWord("a", S, S + samples_from_ms(120)), *say("what is the time?", at=4 * S)]
+    driver = Driver(blip, settings=PATIENT)
+    driver.push(5 * S)
+    assert names(driver.events)[:2] == ["started", "ended"]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_wishes_hold_for_what_is_pushed_after_them(fast: bool) -> None:
+    driver = Driver((*TWO_SENTENCES, *say("where are you?", at=8 * S)), settings=PATIENT)
+    driver.listen(4 * S, work=not fast)
+    driver.stream.configure(language="de")
+    driver.listen(5 * S, work=not fast)
+    driver.listen(10 * S)
+    driver.finish()
+    languages = {job.payload.segment: job.payload.prompt.language for job in driver.passes}
+    assert languages == {1: None, 2: None, 3: "de"}
+
+
+def test_a_flush_tells_where_it_was_asked_for() -> None:
+    driver = paused()
+    driver.flush()
+    driver.push(S)
+    driver.finish()
+    assert driver.of(Flushed) == [Flushed(4 * S)]
+
+
+def test_a_source_that_does_not_wait_is_listened_to_though_the_text_is_late() -> None:
+    driver = paused()
+    held = driver.stream.backlog
+    driver.stream.hurry()
+    assert driver.stream.backlog == held, "silence alone would not have ended the segment yet"
+    driver.push(S)
+    driver.stream.hurry()
+    assert driver.take().payload.end > 4 * S, "the pass is of all that was heard"  # type: ignore[union-attr]
+    assert names(driver.events) == ["started"]
+
+
+def test_what_is_held_is_little() -> None:
+    """One answer may not make the loop listen to half a minute at once."""
+    driver = paused()
+    assert driver.stream.room <= samples_from_ms(3_000)
+    driver.push(driver.stream.room)
+    assert driver.stream.room == 0

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tests.sim.driving import Driver, check_accounted, check_order
 from tests.sim.scripted import LoudDetector, Script, ScriptedModel, ScriptWord
 
+S = samples_from_ms(1_000)
 WINDOW = samples_from_ms(30)
 QUICK = StreamSettings(
     max_segment=samples_from_ms(6_000), cut_search=samples_from_ms(2_000), ring=samples_from_ms(8_000)
@@ -165,10 +166,11 @@ def test_finals_whose_text_decides_when_they_end_do_not_depend_on_how_late_it_co
     script: Script, steps: list[int | str], flush_ms: int | None
 ) -> None:
     """Law 4 where a sentence ends a segment, as long as who pushes heeds ``room``."""
+    rustle = np.random.default_rng(len(script)).normal(0, 0.1, length_of(script) + S).astype(np.float32)
 
     def told(steps: list[int | str]) -> list[object]:
-        driver = Driver(script, settings=PATIENT)
-        stops = [length_of(script) + samples_from_ms(900)]
+        driver = Driver(script, settings=PATIENT, pcm=rustle)
+        stops = [length_of(script) + S]
         if flush_ms is not None:
             stops.insert(0, min(samples_from_ms(flush_ms), stops[0]))
         out: list[Job] = []

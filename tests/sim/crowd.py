@@ -34,6 +34,7 @@ from tests.sim.scripted import Script, ScriptedDetector, ScriptedDevice, say, sc
 S = SAMPLE_RATE_HZ
 FRAME = S // 10
 READ_AHEAD = samples_from_ms(20_000)  # of a file that is read as fast as it is decoded
+LISTENING = StreamSettings(ring=2 * READ_AHEAD)
 
 
 def conversation(turns: int, words: int = 8, pause: int = S, at: int = S) -> Script:
@@ -53,14 +54,21 @@ def monologue(seconds: float, at: int = S) -> Script:
 class Speaker:
     """Speaks one script into one stream, and notes when each event came."""
 
-    def __init__(self, slot: int, script: Script, device: ScriptedDevice, scheduler: Scheduler) -> None:
+    def __init__(
+        self,
+        slot: int,
+        script: Script,
+        device: ScriptedDevice,
+        scheduler: Scheduler,
+        settings: StreamSettings = LISTENING,
+    ) -> None:
         self.script = script
         self.stream = Stream(
             f"stream{slot}",
             traits=scripted_traits(),
             tokenizer=device.tokenizer,
             detector=ScriptedDetector(script),
-            settings=StreamSettings(ring=2 * READ_AHEAD),
+            settings=settings,
             slot=slot,
         )
         self.events: list[StreamEvent] = []
@@ -181,6 +189,7 @@ def simulate(
     also: Callable[[list[Speaker], Scheduler], object] | None = None,
     device: TimedDevice | None = None,
     closed: Sequence[int] | None = None,
+    settings: StreamSettings = LISTENING,
     **device_options: Any,
 ) -> Crowd:
     """All speakers at once, until everything is answered. Slots: the live ones first, then the files.
@@ -194,7 +203,7 @@ def simulate(
         timed = device or TimedDevice(scripts, **device_options)
         errors: list[DeviceError] = []
         scheduler = Scheduler(timed, batch_limit=batch_limit, on_error=errors.append)
-        speakers = [Speaker(slot, script, timed, scheduler) for slot, script in scripts.items()]
+        speakers = [Speaker(slot, script, timed, scheduler, settings) for slot, script in scripts.items()]
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(scheduler.run(), name="scheduler")
             async with asyncio.TaskGroup() as speaking:
