@@ -237,7 +237,7 @@ def test_who_speaks_does_not_wait_for_texts_that_a_slow_device_has_no_time_for(
 ) -> None:
     """A pause within a sentence costs a pass only where there is time for one: the lag does not grow."""
     scripts = [conversation(60, words, pause=samples_from_ms(700), at=S + i * 3_000) for i in range(streams)]
-    crowd = simulate(scripts, cost_s=lambda jobs: pass_s * len(jobs), settings=PATIENT)
+    crowd = simulate(scripts, cost_s=lambda jobs: pass_s * len(jobs), settings=PATIENT, live_waits=True)
     for speaker in crowd.speakers:
         assert speaker.words == [word.text for word in speaker.script]
         assert speaker.lost == []

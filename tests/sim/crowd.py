@@ -88,9 +88,17 @@ class Speaker:
         if self.stream.done:
             self.answered.set()
 
-    async def speak(self, until: int) -> None:
-        """At the pace of speech."""
-        await self._say(until, lambda: asyncio.sleep(FRAME / S))
+    async def speak(self, until: int, *, waits: bool = False) -> None:
+        """At the pace of speech; ``waits``: no further than there is room, as a socket is read."""
+        began = asyncio.get_running_loop().time()
+
+        async def before() -> None:
+            said_at = began + (self.stream.heard_until + FRAME) / S
+            await asyncio.sleep(max(0.0, said_at - asyncio.get_running_loop().time()))
+            if waits:
+                await self._room()
+
+        await self._say(until, before)
 
     async def read(self, until: int) -> None:
         """As a file: as fast as there is room, and no slower than the device decodes."""
@@ -190,6 +198,7 @@ def simulate(
     device: TimedDevice | None = None,
     closed: Sequence[int] | None = None,
     settings: StreamSettings = LISTENING,
+    live_waits: bool = False,
     **device_options: Any,
 ) -> Crowd:
     """All speakers at once, until everything is answered. Slots: the live ones first, then the files.
@@ -209,7 +218,10 @@ def simulate(
             async with asyncio.TaskGroup() as speaking:
                 for slot, speaker in enumerate(speakers):
                     length = speaker.script[-1].end + S
-                    said = speaker.speak(until or length) if slot < len(live) else speaker.read(length)
+                    if slot < len(live):
+                        said = speaker.speak(until or length, waits=live_waits)
+                    else:
+                        said = speaker.read(length)
                     speaking.create_task(said, name=speaker.stream.name)
                 if also is not None:
                     also(speakers, scheduler)
