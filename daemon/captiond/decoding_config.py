@@ -24,6 +24,7 @@ class DecodingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     compression_ratio_threshold: Annotated[float, Meta(ge=0)] = 2.4
     logprob_threshold: Annotated[float, Meta(le=0)] = -1.0
     no_speech_threshold: Annotated[float, Meta(ge=0, le=1)] = 0.6
+    unsure_threshold: Annotated[float, Meta(ge=0, le=1)] = 0.0
     failed: Literal["show", "suppress"] = "show"
     fallback_ms: Annotated[int, Meta(ge=0, le=600_000)] = 3_000
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
@@ -66,8 +67,8 @@ def no_translation(model: str, where: str) -> ConfigError:
     )
 
 
-def fallback_options(decoding: DecodingConfig) -> FallbackOptions:
-    """How finals are decoded, as the engine takes it."""
+def fallback_options(decoding: DecodingConfig, unsure: float | None = None) -> FallbackOptions:
+    """How finals are decoded, as the engine takes it; ``unsure``: what the model's card has of it."""
     return FallbackOptions(
         decoding=replace(PLAIN, task=decoding.task, seed=decoding.seed),
         temperatures=decoding.temperatures,
@@ -77,6 +78,7 @@ def fallback_options(decoding: DecodingConfig) -> FallbackOptions:
             compression_ratio=decoding.compression_ratio_threshold or None,
             logprob=decoding.logprob_threshold or None,
             no_speech=decoding.no_speech_threshold or None,
+            unsure=decoding.unsure_threshold or unsure,
         ),
         hold_back=decoding.failed == "suppress",
         budget_ms=decoding.fallback_ms or None,

@@ -42,7 +42,7 @@ def stream_settings(
         max_segment=max_segment,
         vad=segment.vad,
         vad_aggressiveness=segment.vad_aggressiveness,
-        decoding=fallback_options(config.decoding),
+        decoding=fallback_options(config.decoding, traits.unsure),
         ring=samples_from_ms(config.limits.read_ahead_ms + RING_SLACK_MS) + max_segment,
     )
 

@@ -221,5 +221,6 @@ def traits_of(name: str, card: models.Card, mels: int, languages: tuple[str, ...
         pack=card.pack,
         commit=card.commit,
         commit_hold=samples_from_ms(card.commit_hold_ms),
+        unsure=card.unsure or None,
         unfinished_silence=samples_from_ms(card.unfinished_silence_ms),
     )

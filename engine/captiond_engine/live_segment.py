@@ -16,7 +16,7 @@ from captiond_engine.audio.ring import AudioRing
 from captiond_engine.decoding.align import Detokenizer, in_order, join
 from captiond_engine.decoding.commit import open_policy
 from captiond_engine.decoding.ending import surely_ended
-from captiond_engine.decoding.guards import refusal, without_loop, without_unvoiced
+from captiond_engine.decoding.guards import is_unsure, refusal, without_loop, without_unvoiced
 from captiond_engine.decoding.placing import out_of_pauses
 from captiond_engine.decoding.showing import Composure, Steadiness
 from captiond_engine.speech_model import ModelTraits
@@ -151,12 +151,17 @@ class LiveSegment:
         options = None if force or self._decoding.is_plain else self._decoding
         return Window(self.number, self.start, end, self._mel.window(self._hops(end, kind)), prompt, options)
 
-    def read(self, window: Window, decoding: Decoding, queued_ms: float | None) -> Heard:
-        """What a finished pass gave. What it says otherwise than was committed stays as it was told."""
+    def read(
+        self, window: Window, decoding: Decoding, queued_ms: float | None, *, last: bool = True
+    ) -> Heard:
+        """What a finished pass gave. What it says otherwise than was committed stays as it was told.
+
+        ``last``: it may be the final.
+        """
         prefix = self._committed if window.prompt.prefix else ()
         until = max(self._onset, min(window.end, self.speech_end))
         words = tuple(self._detokenizer.words(decoding, self._onset, until, prefix, origin=window.start))
-        held_back, reason = "", self._refusal(decoding, words)
+        held_back, reason = "", self._refusal(decoding, words, last=last)
         if reason is not None:
             held_back, words = _text(words).rstrip(), ()
         else:
@@ -173,9 +178,12 @@ class LiveSegment:
         language = decoding.language or self._prompt.language
         return Heard(window.end, words, language, timings, held_back, reason or SuppressReason.NO_SPEECH)
 
-    def _refusal(self, decoding: Decoding, words: Sequence[Word]) -> SuppressReason | None:
-        """Why what a pass said is not told, if so. Silence does not unsay what was committed."""
-        reason = refusal(decoding, words, self.voiced, self._decoding.thresholds)
+    def _refusal(self, decoding: Decoding, words: Sequence[Word], *, last: bool) -> SuppressReason | None:
+        """Why what a pass said is not told, if so. Neither silence nor doubt unsays what was committed."""
+        thresholds = self._decoding.thresholds
+        reason = refusal(decoding, words, self.voiced, thresholds)
+        if reason is None and last and not self._committed and is_unsure(decoding, words, thresholds):
+            return SuppressReason.LOW_CONFIDENCE
         silent = reason is SuppressReason.NO_SPEECH
         return None if silent and self._committed else reason
 

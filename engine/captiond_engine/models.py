@@ -51,6 +51,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_segment_ms: int = 25_000
     commit: str = "local-agreement"
     commit_hold_ms: int = 400
+    unsure: float = 0.0  # a final of a few words less likely than this is not believed
     unfinished_silence_ms: int = 0  # quiet that ends a segment whose text may go on; 0: as any other
 
 

@@ -50,6 +50,7 @@ class ModelTraits:
     pack: bool = True  # whether neighbouring segments of a recording share a window
     commit: str = "local-agreement"  # the policy that words are committed by, and what it holds back
     commit_hold: int = samples_from_ms(400)
+    unsure: float | None = None  # a final of a few words less likely than this is not believed; None: any is
     unfinished_silence: int = 0  # quiet that ends a segment whose text may go on; 0: as any other
 
     def window_length(self, heard: int, choice: Literal["full", "fitted"]) -> int:

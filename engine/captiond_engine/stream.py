@@ -174,7 +174,7 @@ class Stream:
         if done is None:
             return
         segment = done.segment
-        heard = segment.read(job.payload, decoding, queued_ms)
+        heard = segment.read(job.payload, decoding, queued_ms, last=done.kind == "final")
         if segment.end is not None:
             segment.finish(heard)
             self._events += self._answers.due()

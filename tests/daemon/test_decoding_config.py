@@ -62,6 +62,7 @@ WRONG = [
     ("failed = 'suppress'\ncompression_ratio_threshold = 0\nlogprob_threshold = 0", "decoding.failed"),
     ("logprob_threshold = 1.0", "decoding.logprob_threshold"),
     ("no_speech_threshold = 1.5", "decoding.no_speech_threshold"),
+    ("unsure_threshold = 1.5", "decoding.unsure_threshold"),
     ("task = 'summarize'", "decoding.task"),
     ("task = 'translate'", "base.en"),
     ("beam_size = 17", "decoding.beam_size"),

@@ -35,3 +35,16 @@ def test_a_text_that_ends_no_sentence_may_be_waited_for(
     recorded = recording_settings(config, traits, None, "")
     assert recorded.silence == samples_from_ms(config.segment.silence_ms)
     assert (recorded.early_silence, recorded.partials) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "card", "held"), [(0, None, None), (0, 0.6, 0.6), (0.4, 0.6, 0.4), (0.4, None, 0.4)]
+)
+def test_the_card_says_which_few_words_are_believed_unless_the_configuration_does(
+    asked: float, card: float | None, held: float | None
+) -> None:
+    config = configured(decoding={"unsure_threshold": asked})
+    traits = replace(scripted_traits(), unsure=card)
+    for settings in (stream_settings(config, traits, None, ""), recording_settings(config, traits, None, "")):
+        assert settings.decoding.thresholds.unsure == held
+        assert settings.decoding.is_plain

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from captiond_engine.audio.mel import log_mel
+from captiond_engine.decoding.options import PLAIN_ONCE
 from captiond_engine.stream import StreamSettings
 from captiond_engine.types import (
     AudioFrame,
@@ -840,3 +841,41 @@ def test_what_is_held_is_little() -> None:
     assert driver.stream.room <= samples_from_ms(3_000)
     driver.push(driver.stream.room)
     assert driver.stream.room == 0
+
+
+# --- few words, and not likely ones -----------------------------------------------------------------------
+
+
+def heard_with(probability: float, text: str, unsure: float | None) -> list[object]:
+    """The answers to one utterance of ``text``."""
+    options = replace(PLAIN_ONCE, thresholds=replace(PLAIN_ONCE.thresholds, unsure=unsure))
+    script = say(text, at=S)
+    model = ScriptedModel(script, probability=probability)
+    driver = Driver(script, settings=StreamSettings(decoding=options), model=model)
+    driver.listen(6 * S)
+    driver.finish()
+    return [event for event in driver.events if isinstance(event, Suppressed)] or [
+        final.committed for final in driver.finals
+    ]
+
+
+def test_a_few_words_that_are_not_likely_are_not_believed() -> None:
+    assert heard_with(0.4, "see you", 0.6) == [Suppressed(1, SuppressReason.LOW_CONFIDENCE, "see you")]
+    assert heard_with(0.7, "see you", 0.6) == ["see you"]
+    assert heard_with(0.4, "see you", None) == ["see you"]
+
+
+def test_many_words_are_believed_however_likely() -> None:
+    assert heard_with(0.4, "a b c d e f", 0.6) == ["a b c d e f"]
+
+
+def test_what_was_committed_is_not_unsaid_for_being_unlikely() -> None:
+    """The model was sure, and no longer is."""
+    options = replace(PLAIN_ONCE, thresholds=replace(PLAIN_ONCE.thresholds, unsure=0.6))
+    script = say("see you there soon", at=S)
+    driver = Driver(script, settings=StreamSettings(decoding=options))
+    driver.listen(script[-1].end)
+    assert driver.partials[-1].committed
+    driver.model = ScriptedModel(script, driver.model.tokenizer, probability=0.4)
+    driver.finish()
+    assert [final.committed for final in driver.finals] == ["see you there soon"]

@@ -6,6 +6,7 @@ and no phrases: what is said often over silence is said by people, too.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from captiond_engine.types import SAMPLE_RATE_HZ, Decoding, SuppressReason, Word
 USUAL = Thresholds()
 # Hurried speech has some 25 letters a second; the voice of a short segment may be found too short.
 MOST_LETTERS_PER_S, SPARE_LETTERS = 40, 20
+FEW_WORDS = 5  # a breath, a sneeze or a cry is taken for as many, never for a long sentence
 OUTSIDE = samples_from_ms(250)  # a word heeded so far from any voice was not said there
 
 
@@ -69,6 +71,13 @@ def refusal(
     if is_too_fast(text, voiced):
         return SuppressReason.LOW_CONFIDENCE
     return decoding.failure if decoding.held_back else None
+
+
+def is_unsure(decoding: Decoding, words: Sequence[Word], thresholds: Thresholds = USUAL) -> bool:
+    """Few words, and not likely ones: what a model makes of voices that say nothing."""
+    if thresholds.unsure is None or len(words) > FEW_WORDS:
+        return False
+    return mean_log_probability(decoding) < math.log(thresholds.unsure)
 
 
 def is_all_loop(words: Sequence[Word], decoding: Decoding, thresholds: Thresholds = USUAL) -> bool:

@@ -136,12 +136,14 @@ class Thresholds:
 
     ``compression_ratio``: text that zlib makes smaller by more has failed. ``logprob``: an average
     log-probability below it has failed. ``no_speech``: silence is likelier than this; with a text less likely
-    than ``logprob`` it is believed.
+    than ``logprob`` it is believed. ``unsure``: a final of a few words that are less likely (geometric mean
+    of all tokens and the end) is not believed; it depends on the model, so None unless its card says it.
     """
 
     compression_ratio: float | None = 2.4
     logprob: float | None = -1.0
     no_speech: float | None = 0.6
+    unsure: float | None = None
 
 
 NEVER = Thresholds(None, None, None)
