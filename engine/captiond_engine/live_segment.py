@@ -59,6 +59,13 @@ class Pass(NamedTuple):
     end: int
     kind: Literal["partial", "final"]
 
+    @property
+    def urgency(self) -> int:
+        """0: of an ended segment; 1: of a pause; 2: a partial."""
+        if self.segment.end is not None:
+            return 0
+        return 1 if self.kind == "final" else 2
+
 
 class LiveSegment:
     """``end`` is None while the segment is open; ``outcome`` once it has its final or is suppressed."""

@@ -3,14 +3,11 @@
 Takes: audio frames in order, and answers to the jobs it asked for. Gives: jobs, at most one at a time,
 and events. Knows no device, no session and no other stream. It outlives a lost socket.
 
-Where the text of a pause's pass decides whether the segment has ended (``early_silence``), the stream does
-not listen on before it has the text: it holds what it hears meanwhile, so that audio which comes faster than
-it is decoded is cut where the same audio is cut live.
+Where a pause's text decides whether the segment has ended (``early_silence``), the stream holds what it hears
+until it has the text, so that audio which comes faster than it is decoded is cut as the same audio live.
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 from captiond_engine.answers import Answers
 from captiond_engine.decoding.align import Detokenizer
@@ -18,6 +15,8 @@ from captiond_engine.decoding.showing import Composure
 from captiond_engine.due import due_pass, waits_for_text
 from captiond_engine.listener import Listener
 from captiond_engine.live_segment import LiveSegment, Pass
+from captiond_engine.prompts import Prompts
+from captiond_engine.room import room_left
 from captiond_engine.speech_model import ModelTraits, Tokenizer
 from captiond_engine.stream_settings import Keep, StreamSettings
 from captiond_engine.types import (
@@ -32,7 +31,6 @@ from captiond_engine.types import (
     SpeechStarted,
     StreamEvent,
     SuppressReason,
-    samples_from_ms,
 )
 from captiond_engine.vad.detector import VoiceDetector
 from captiond_engine.vad.segmenter import Began, Ended
@@ -40,10 +38,7 @@ from captiond_engine.vad.segmenter import Began, Ended
 __all__ = ["Keep", "Stream", "StreamSettings"]
 
 FINAL_TRIES = 2
-WATCHED = samples_from_ms(1_000)  # audio before a segment's onset that must not be overwritten
-# While a text is waited for: audio, and cuts and wishes, that are held. With more, it is not waited for.
-MOST_HELD = samples_from_ms(3_000)
-MOST_CUTS = 8
+MOST_HELD = 8  # cuts, and wishes, while a text is waited for; with more of them it is not
 
 
 class Stream:
@@ -64,8 +59,7 @@ class Stream:
         self._slot = slot
         self._traits = traits
         self._detokenizer = Detokenizer(tokenizer)
-        self._wishes: deque[tuple[int, PromptSpec]] = deque()  # and since when, not yet come to
-        self._prompt = PromptSpec(settings.language, hints=settings.hints, task=settings.decoding.task)
+        self._prompts = Prompts(PromptSpec(settings.language, (), settings.hints, settings.decoding.task))
         self._limits = settings.segmenter(traits)
         self._listener = Listener(detector, self._limits, settings.ring)
         self._segments = 0
@@ -108,7 +102,7 @@ class Stream:
     def flush(self) -> None:
         """End the open segment here; ``Flushed`` follows once everything up to here is answered."""
         self._listener.cut(EndReason.FLUSH)
-        self._listen(wait=self._listener.cuts <= MOST_CUTS)
+        self._listen(wait=self._listener.cuts <= MOST_HELD)
 
     def close(self) -> None:
         """No more audio will come; the open segment ends and will be decoded. May be called again."""
@@ -120,11 +114,9 @@ class Stream:
     def jump_to_live(self, reason: str = "behind", *, wait: bool = True) -> None:
         """Give up every ended segment, for a live source too far behind; with ``wait`` not the one that runs.
 
-        What was shown of them becomes their final, the rest is reported lost. The open segment goes on, and
-        no text is waited for to know whether it has ended.
+        What was shown of them becomes their final, the rest is lost. The open segment goes on.
         """
-        if not wait:
-            self._running = None
+        self._running = self._running if wait else None
         self._listen(wait=False)
         for segment in list(self._answers):
             if self._running is None or self._running[1].segment is not segment:
@@ -132,17 +124,9 @@ class Stream:
 
     def configure(self, *, language: str | Keep | None = Keep.KEEP, hints: str | Keep = Keep.KEEP) -> None:
         """Language and hints from the next segment on."""
-        prompt = self._wishes[-1][1] if self._wishes else self._prompt
-        if not isinstance(language, Keep):
-            prompt = prompt._replace(language=language)
-        if not isinstance(hints, Keep):
-            prompt = prompt._replace(hints=hints)
-        if self._waits_for_text and len(self._wishes) < MOST_CUTS:
-            self._wishes.append((self.heard_until, prompt))
-            return
-        self._listen(wait=False)
-        self._wishes.clear()
-        self._prompt = prompt
+        self._prompts.wish(self.heard_until, language, hints)
+        self._listen(wait=self._prompts.waiting <= MOST_HELD)
+        self._prompts.at(self._listener.seen)
 
     def hurry(self) -> None:
         """The source does not wait: no text is waited for longer than for an end by silence alone."""
@@ -193,9 +177,7 @@ class Stream:
         """The device failed on ``job``. A partial is dropped. A final is tried once more; after that
         what was last shown becomes the final, and the rest is reported lost (reason "device")."""
         failed = self._answered(job)
-        if failed is None:
-            return
-        if failed.segment.end is not None:
+        if failed is not None and failed.segment.end is not None:
             failed.segment.failures += 1
             if failed.segment.failures >= FINAL_TRIES:
                 self._events += self._answers.give_up(failed.segment, "device")
@@ -219,12 +201,7 @@ class Stream:
     @property
     def urgency(self) -> int | None:
         """0: a final waits; 1: the pass of a pause; 2: a partial; None: ``next_job`` has nothing."""
-        due = self._due()
-        if due is None:
-            return None
-        if due.segment.end is not None:
-            return 0
-        return 1 if due.kind == "final" else 2
+        return None if (due := self._due()) is None else due.urgency
 
     @property
     def backlog(self) -> int:
@@ -239,19 +216,8 @@ class Stream:
 
     @property
     def room(self) -> int:
-        """Samples that can be pushed before undecoded speech is overwritten, or a text no longer waited for:
-        back-pressure for files."""
-        segments: list[LiveSegment] = list(self._answers)
-        needed = [self._listener.seen - self.settings.pre_roll - WATCHED]
-        if self._open is not None:
-            segments.append(self._open)
-            if self.settings.early_silence:  # what is held may cut it back, so that it is read anew
-                needed.append(self._open.start)
-        needed += [s.needs_from for s in segments if s.needs_from is not None]
-        room = self._listener.ring.capacity - (self.heard_until - min(needed))
-        if self.settings.early_silence:
-            room = min(room, MOST_HELD - self._listener.unseen)
-        return max(0, room)
+        """Samples that can be pushed: see ``room.room_left``."""
+        return room_left(self._listener, self._answers, self._open, self.settings)
 
     @property
     def done(self) -> bool:
@@ -272,7 +238,7 @@ class Stream:
 
     @property
     def _waits_for_text(self) -> bool:
-        running = None if self._running is None else self._running[1]
+        running = self._running and self._running[1]
         return waits_for_text(self._open, running, self._listener, self.settings)
 
     def _follow(self, boundaries: list[Began | Ended]) -> None:
@@ -284,8 +250,6 @@ class Stream:
 
     def _begin(self, began: Began) -> None:
         self._segments += 1
-        while self._wishes and self._wishes[0][0] < self._listener.seen:
-            self._prompt = self._wishes.popleft()[1]
         self._open = LiveSegment(
             self._segments,
             began.at,
@@ -293,7 +257,7 @@ class Stream:
             traits=self._traits,
             detokenizer=self._detokenizer,
             settings=self.settings,
-            prompt=self._prompt,
+            prompt=self._prompts.at(self._listener.seen),
             commit_limit=began.at + self._limits.max_segment - self._limits.cut_search,
             composure=self._composure,
             continued=began.continued,
