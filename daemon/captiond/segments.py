@@ -31,6 +31,7 @@ def stream_settings(
         hints=hints,
         partials=partials,
         partial_step=samples_from_ms(segment.partial_step_ms),
+        longest_step=samples_from_ms(config.limits.read_ahead_ms // 2),  # or reading would stop for ever
         commit=traits.commit if segment.commit == "auto" else segment.commit,
         commit_hold=samples_from_ms(segment.commit_hold_ms) or traits.commit_hold,
         show_probability=segment.show_probability,

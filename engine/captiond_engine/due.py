@@ -27,7 +27,7 @@ def due_pass(
     quiet_end = listener.quiet_end
     if quiet_end is not None:
         return None if segment.asked_final == quiet_end else Pass(segment, quiet_end, "final")
-    end = segment.partial_end(listener.seen, settings.partial_step)
+    end = segment.partial_end(listener.seen, settings.partial_step, settings.longest_step)
     return Pass(segment, end, "partial") if end is not None and settings.partials else None
 
 

@@ -132,13 +132,13 @@ class LiveSegment:
             return None
         return self.start if self.end is not None and heard > self.end else heard
 
-    def partial_end(self, seen: int, step: int) -> int | None:
+    def partial_end(self, seen: int, step: int, longest: int) -> int | None:
         """Where a partial ends that is due after hearing ``seen``; None: none is.
 
-        On a grid of ``step``; where the last one took longer, at ``seen``, once as much is new.
+        On a grid of ``step``; where the last one took longer, at ``seen``, once it or ``longest`` is new.
         """
         if self.partial_took > step:
-            return seen if seen - self.asked_partial >= self.partial_took else None
+            return seen if seen - self.asked_partial >= min(self.partial_took, longest) else None
         end = self.start + (seen - self.start) // step * step
         return end if end > self.asked_partial else None
 

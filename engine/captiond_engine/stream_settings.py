@@ -24,7 +24,8 @@ class StreamSettings:
     """How one stream listens. All lengths in samples; the segmenter's are explained there.
 
     ``language``: ISO code, "auto", or None for the model's only one. ``hints``: spelling hints.
-    ``partial_step``: a partial pass is due each time the segment crosses a multiple of it.
+    ``partial_step``: a partial pass is due each time the segment crosses a multiple of it; where passes take
+    longer, each time as much is new, or ``longest_step``, which who pushes must not wait for.
     ``commit``: the policy by which words are committed; ``commit_hold``: samples before the end of what was
     heard in which it commits none, if it asks for them. ``show_probability``: see ``decoding.showing``.
     ``early_silence``: what ends a segment whose text surely ends a sentence; 0: as any other.
@@ -37,6 +38,7 @@ class StreamSettings:
     hints: str = ""
     partials: bool = True
     partial_step: int = samples_from_ms(250)
+    longest_step: int = samples_from_ms(10_000)
     commit: str = "local-agreement"
     commit_hold: int = samples_from_ms(400)
     show_probability: float = 0.8

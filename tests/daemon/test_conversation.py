@@ -12,7 +12,7 @@ from captiond_engine.engine import Engine
 from captiond_engine.types import Decoding, Job
 
 from tests.daemon.house import FINAL, audio_of, configured, house, s16
-from tests.sim.scripted import ScriptedDevice, say, scripted_traits
+from tests.sim.scripted import LoudDetector, ScriptedDevice, say, scripted_traits
 
 TURN_ON = say("turn on the lights")
 TWO = (*say("turn on the lights"), *say("what is the time", at=5 * 16_000))
@@ -198,6 +198,21 @@ async def test_faster_than_real_time_is_read_ahead_and_no_further_and_nothing_is
     assert " ".join(speaker.texts()).split() == [word.text for word in script]
     assert not speaker.all("audio.lost")
     assert [e["level"] for e in speaker.all("lag")][:2] == ["warn", "ok"]
+
+
+async def test_passes_that_take_longer_than_is_read_ahead_do_not_stop_the_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A partial is due where as much is new as one takes; no more than is read may be asked for."""
+    monkeypatch.setattr("captiond_engine.engine.open_detector", lambda *_: LoudDetector())
+    script = say(" ".join(f"w{i}" for i in range(60)))
+    config = configured(limits={"read_ahead_ms": 1_000})
+    async with house(script, config=config, decode_s=2.0) as home, home.speaker("stream=a") as speaker:
+        await speaker.speak(audio_of(script), pace=None, piece=16_000)
+        await speaker.say(type="end")
+        assert await speaker.closed() == 1000
+    assert " ".join(speaker.texts()).split() == [word.text for word in script]
+    assert not speaker.all("audio.lost")
 
 
 async def test_an_unhurried_leave_without_end_still_finishes_what_was_said() -> None:
