@@ -26,12 +26,13 @@ def stream_settings(
     if patience > silence:  # the segmenter waits for the longer; a text that ends a sentence need not
         silence, early = patience, early or silence
     max_segment = min(samples_from_ms(segment.max_segment_ms), traits.max_segment)
+    step = samples_from_ms(segment.partial_step_ms)
     return StreamSettings(
         language=language,
         hints=hints,
         partials=partials,
-        partial_step=samples_from_ms(segment.partial_step_ms),
-        longest_step=samples_from_ms(config.limits.read_ahead_ms // 2),  # or reading would stop for ever
+        partial_step=step,
+        longest_step=max(step, samples_from_ms(config.limits.read_ahead_ms // 2)),  # less than is read ahead
         commit=traits.commit if segment.commit == "auto" else segment.commit,
         commit_hold=samples_from_ms(segment.commit_hold_ms) or traits.commit_hold,
         show_probability=segment.show_probability,

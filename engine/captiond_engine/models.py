@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -51,7 +52,9 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_segment_ms: int = 25_000
     commit: str = "local-agreement"
     commit_hold_ms: int = 400
-    unsure: float = 0.0  # a final of a few words less likely than this is not believed
+    unsure: Annotated[float, msgspec.Meta(ge=0, le=1)] = (
+        0.0  # a final of a few words less likely than this is not believed
+    )
     unfinished_silence_ms: int = 0  # quiet that ends a segment whose text may go on; 0: as any other
 
 

@@ -23,8 +23,9 @@ class Prompts:
     def waiting(self) -> int:
         return len(self._wishes)
 
-    def wish(self, at: int, language: str | Keep | None, hints: str | Keep) -> None:
-        """From sample ``at`` on."""
+    def wish(self, at: int, seen: int, language: str | Keep | None, hints: str | Keep) -> None:
+        """From sample ``at`` on; all before ``seen`` was listened to."""
+        self.at(seen)
         prompt = self._wishes[-1][1] if self._wishes else self._now
         if not isinstance(language, Keep):
             prompt = prompt._replace(language=language)

@@ -124,9 +124,8 @@ class Stream:
 
     def configure(self, *, language: str | Keep | None = Keep.KEEP, hints: str | Keep = Keep.KEEP) -> None:
         """Language and hints from the next segment on."""
-        self._prompts.wish(self.heard_until, language, hints)
+        self._prompts.wish(self.heard_until, self._listener.seen, language, hints)
         self._listen(wait=self._prompts.waiting <= MOST_HELD)
-        self._prompts.at(self._listener.seen)
 
     def hurry(self) -> None:
         """The source does not wait: no text is waited for longer than for an end by silence alone."""

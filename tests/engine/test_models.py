@@ -446,7 +446,9 @@ def test_a_card(tmp_path: Path) -> None:
     assert models.read_card(tmp_path / "own.pt") == models.Card()
 
 
-@pytest.mark.parametrize("card", ["", "{", '{"window": 1}', '{"max_segment_ms": "long"}', "[]"])
+@pytest.mark.parametrize(
+    "card", ["", "{", '{"window": 1}', '{"max_segment_ms": "long"}', '{"unsure": -1}', "[]"]
+)
 def test_a_spoilt_card_is_refused_by_name(tmp_path: Path, card: str) -> None:
     (tmp_path / "captiond.json").write_text(card)
     with pytest.raises(ModelError, match=r"captiond\.json") as caught:

@@ -17,7 +17,7 @@ from captiond_engine.types import SAMPLE_RATE_HZ, Decoding, SuppressReason, Word
 USUAL = Thresholds()
 # Hurried speech has some 25 letters a second; the voice of a short segment may be found too short.
 MOST_LETTERS_PER_S, SPARE_LETTERS = 40, 20
-FEW_WORDS = 5  # a breath, a sneeze or a cry is taken for as many, never for a long sentence
+FEW_WORDS = 5  # of seven texts that were made of cries and the like, six had no more
 OUTSIDE = samples_from_ms(250)  # a word heeded so far from any voice was not said there
 
 
